@@ -1,0 +1,21 @@
+//! Wire formats and code points, each declared once and shared by the guest side and the host side.
+//!
+//! Every structure is named as its specification names it, cites document, revision and table or section, and has
+//! its size and the offset of every field asserted at compile time. Multi-byte fields are little-endian unless a
+//! field says otherwise. Codes are *open* newtypes: an unknown value is kept, printed and passed on, never lost.
+//!
+//! | module | documents |
+//! |---|---|
+//! | [`snp`] | AMD 56860 SEV-SNP Firmware ABI (rev. 1.58), AMD 56421 GHCB specification (rev. 2.04), AMD 24593 APM volume 2 |
+//! | [`guid`] | EFI GUIDs |
+//! | [`guest_test`] | ours: how a bare-metal test guest and its host talk |
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+#[macro_use]
+mod macros;
+pub mod guest_test;
+pub mod guid;
+pub mod snp;

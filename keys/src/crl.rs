@@ -1,0 +1,178 @@
+//! Certificate revocation lists with every field in the open (RFC 5280 section 5.1).
+
+use std::sync::Arc;
+
+use const_oid::db::rfc5280::{ID_CE_AUTHORITY_KEY_IDENTIFIER, ID_CE_CRL_NUMBER};
+use der::asn1::{Any, BitString, Uint};
+use der::{Encode, Sequence, Tag};
+use spki::AlgorithmIdentifierOwned;
+use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::AuthorityKeyIdentifier;
+use x509_cert::name::Name;
+use x509_cert::time::Time;
+
+use crate::certificate::{CertificateSigner, extension, key_identifier, pem, signature_bits};
+use crate::{Certificate, Fingerprint, KeysError};
+
+/// A signed revocation list. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Crl {
+    der: Arc<[u8]>,
+}
+
+impl Crl {
+    pub(crate) fn from_der(der: &[u8]) -> Self {
+        Self { der: der.into() }
+    }
+
+    /// The list, DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The list as PEM, label `X509 CRL`.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        pem("X509 CRL", &self.der)
+    }
+
+    /// SHA-256 of the DER.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.der)
+    }
+}
+
+/// One revoked certificate.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RevokedCertificate {
+    /// Content octets of the serial number's INTEGER: big-endian, two's complement.
+    pub serial_number: Vec<u8>,
+    /// When.
+    pub revocation_date: Time,
+}
+
+/// A revocation list before it is signed.
+#[derive(Clone)]
+pub struct CrlDraft {
+    /// The number in the `version` field: 1 stands for version 2. 0, version 1, is left out.
+    pub version: u8,
+    /// The algorithm identifier within the signed part.
+    pub signature_algorithm: AlgorithmIdentifierOwned,
+    /// The algorithm identifier outside the signed part, where it is to differ.
+    pub outer_signature_algorithm: Option<AlgorithmIdentifierOwned>,
+    /// The issuer's name.
+    pub issuer: Name,
+    /// When the list was made.
+    pub this_update: Time,
+    /// When the next is due, if ever.
+    pub next_update: Option<Time>,
+    /// What is revoked. Without any, the field is left out.
+    pub revoked: Vec<RevokedCertificate>,
+    /// The extensions in order. Without any, the field is left out.
+    pub extensions: Vec<Extension>,
+    /// Who signs. The algorithm identifiers do not follow a change of it.
+    pub signer: Arc<dyn CertificateSigner>,
+    /// Bits of the signature to flip after signing, counted from the first byte's most significant bit.
+    pub flip_signature_bits: Vec<usize>,
+}
+
+impl CrlDraft {
+    /// An empty list of version 2 with authority key identifier and CRL number.
+    pub(crate) fn new(
+        issuer: &Certificate,
+        signer: Arc<dyn CertificateSigner>,
+        this_update: Time,
+        next_update: Time,
+        number: u32,
+    ) -> Result<Self, KeysError> {
+        let authority = AuthorityKeyIdentifier {
+            key_identifier: Some(key_identifier(issuer.public_key())?),
+            ..Default::default()
+        };
+        Ok(Self {
+            version: 1,
+            signature_algorithm: signer.algorithm().clone(),
+            outer_signature_algorithm: None,
+            issuer: issuer.subject().clone(),
+            this_update,
+            next_update: Some(next_update),
+            revoked: Vec::new(),
+            extensions: vec![
+                extension(ID_CE_AUTHORITY_KEY_IDENTIFIER, false, &authority)?,
+                extension(ID_CE_CRL_NUMBER, false, &Uint::new(&number.to_be_bytes())?)?,
+            ],
+            signer,
+            flip_signature_bits: Vec::new(),
+        })
+    }
+
+    /// Adds a serial number, revoked when the list was made.
+    pub fn revoke(&mut self, serial_number: &[u8]) {
+        let revoked =
+            RevokedCertificate { serial_number: serial_number.to_vec(), revocation_date: self.this_update };
+        self.revoked.push(revoked);
+    }
+
+    /// Encodes and signs.
+    ///
+    /// # Errors
+    /// [`KeysError`] when a field does not encode or the signer fails.
+    pub fn sign(self) -> Result<Crl, KeysError> {
+        let entries: Result<Vec<_>, der::Error> = self.revoked.into_iter().map(TryInto::try_into).collect();
+        let entries: Vec<RevokedEntry> = entries?;
+        let outer = self.outer_signature_algorithm.unwrap_or_else(|| self.signature_algorithm.clone());
+        let tbs = TbsCertList {
+            version: (self.version != 0).then_some(self.version),
+            signature: self.signature_algorithm,
+            issuer: self.issuer,
+            this_update: self.this_update,
+            next_update: self.next_update,
+            revoked_certificates: (!entries.is_empty()).then_some(entries),
+            crl_extensions: (!self.extensions.is_empty()).then_some(self.extensions),
+        };
+        let signature = signature_bits(&*self.signer, &tbs.to_der()?, &self.flip_signature_bits)?;
+        let list = CertificateList { tbs_cert_list: tbs, signature_algorithm: outer, signature };
+        Ok(Crl { der: list.to_der()?.into() })
+    }
+}
+
+/// `CertificateList`, RFC 5280 section 5.1.
+#[derive(Sequence)]
+struct CertificateList {
+    tbs_cert_list: TbsCertList,
+    signature_algorithm: AlgorithmIdentifierOwned,
+    signature: BitString,
+}
+
+/// `TBSCertList`, RFC 5280 section 5.1.
+#[derive(Sequence)]
+struct TbsCertList {
+    #[asn1(optional = "true")]
+    version: Option<u8>,
+    signature: AlgorithmIdentifierOwned,
+    issuer: Name,
+    this_update: Time,
+    #[asn1(optional = "true")]
+    next_update: Option<Time>,
+    #[asn1(optional = "true")]
+    revoked_certificates: Option<Vec<RevokedEntry>>,
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
+    crl_extensions: Option<Vec<Extension>>,
+}
+
+#[derive(Sequence)]
+struct RevokedEntry {
+    user_certificate: Any,
+    revocation_date: Time,
+}
+
+impl TryFrom<RevokedCertificate> for RevokedEntry {
+    type Error = der::Error;
+
+    fn try_from(revoked: RevokedCertificate) -> Result<Self, der::Error> {
+        let user_certificate = Any::new(Tag::Integer, revoked.serial_number)?;
+        Ok(Self { user_certificate, revocation_date: revoked.revocation_date })
+    }
+}

@@ -1,0 +1,46 @@
+//! Types that hold secrets cannot be printed. That they can is a compile error here.
+
+use tsmsim_keys::amd::{EndorsementKey, Hierarchy, HierarchyBuilder};
+use tsmsim_keys::{CertificateDraft, CrlDraft, EcdsaP384Key, RsaKey, Secret, Seed};
+
+/// If the type implements the trait, two implementations of `Ambiguous` fit, inference fails, and so does the build.
+macro_rules! assert_not_implemented {
+    ($trait:path: $($type:ty),+ $(,)?) => {$(
+        const _: fn() = || {
+            trait Ambiguous<Marker> {
+                fn check() {}
+            }
+            struct Implemented;
+            impl<T: ?Sized> Ambiguous<()> for T {}
+            impl<T: ?Sized + $trait> Ambiguous<Implemented> for T {}
+            let _ = <$type as Ambiguous<_>>::check;
+        };
+    )+};
+}
+
+assert_not_implemented!(
+    std::fmt::Debug: Seed, Secret<32>, RsaKey, EcdsaP384Key, EndorsementKey, Hierarchy, HierarchyBuilder,
+    CertificateDraft, CrlDraft,
+);
+assert_not_implemented!(
+    std::fmt::Display: Seed, Secret<32>, RsaKey, EcdsaP384Key, EndorsementKey, Hierarchy, HierarchyBuilder,
+    CertificateDraft, CrlDraft,
+);
+// Comparing secrets byte by byte tells by its time how much was right.
+assert_not_implemented!(PartialEq: Seed, Secret<32>, RsaKey, EcdsaP384Key, EndorsementKey);
+
+fn assert_wiped_when_dropped<T: zeroize::ZeroizeOnDrop>() {}
+
+#[test]
+fn seeds_and_secrets_are_wiped_when_dropped() {
+    assert_wiped_when_dropped::<Seed>();
+    assert_wiped_when_dropped::<Secret<48>>();
+}
+
+#[test]
+fn hierarchies_go_across_threads() {
+    fn check<T: Send + Sync>() {}
+    check::<Hierarchy>();
+    check::<HierarchyBuilder>();
+    check::<EndorsementKey>();
+}
