@@ -1,0 +1,93 @@
+//! Where things are, and how cargo is called.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::failure::Failure;
+
+/// The package of the bare-metal guest, and the name of its ELF file.
+pub(crate) const GUEST: &str = "tsmsim-guest-x86_64";
+/// The target of the bare-metal guest.
+pub(crate) const GUEST_TARGET: &str = "x86_64-unknown-none";
+
+/// The directories, and the habits that follow from the environment.
+pub(crate) struct Context {
+    /// The root of the workspace.
+    pub(crate) root: PathBuf,
+    /// Where everything built, downloaded or installed goes.
+    pub(crate) target: PathBuf,
+    /// True under continuous integration (`CI=true`): the lock file is binding and skipped tests are failures.
+    pub(crate) ci: bool,
+}
+
+impl Context {
+    /// From the environment that `cargo run` gives us.
+    pub(crate) fn find() -> Result<Self, Failure> {
+        let manifest = env::var_os("CARGO_MANIFEST_DIR")
+            .map_or(PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let root = manifest
+            .parent()
+            .filter(|root| root.join("Cargo.toml").is_file())
+            .ok_or_else(|| {
+                Failure::new("the workspace was not found").advise("call this program as `cargo xtask`")
+            })?
+            .to_path_buf();
+        let target =
+            env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
+        let ci = env::var("CI").is_ok_and(|value| value == "true" || value == "1");
+        Ok(Self { root, target, ci })
+    }
+
+    /// A command that runs in the root of the workspace.
+    ///
+    /// What `cargo run` told *us* about this package must not reach another cargo: build scripts watch such variables
+    /// and would run again each time.
+    pub(crate) fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new(program.as_ref());
+        command.current_dir(&self.root);
+        for (name, _) in env::vars_os() {
+            let shown = name.to_string_lossy();
+            if shown.starts_with("CARGO_PKG_") || shown.starts_with("CARGO_MANIFEST_") {
+                command.env_remove(&name);
+            }
+        }
+        command
+    }
+
+    /// `cargo SUBCOMMAND --target-dir DIR`, with `--locked` where the lock file is binding.
+    pub(crate) fn cargo(&self, subcommand: &str, target_dir: &Path) -> Command {
+        let mut command = self.command(env::var_os("CARGO").map_or(PathBuf::from("cargo"), PathBuf::from));
+        command.arg(subcommand).arg("--target-dir").arg(target_dir);
+        if self.ci {
+            command.arg("--locked");
+        }
+        command
+    }
+
+    /// Cargo for the members that run on this machine: all but the bare-metal guest.
+    pub(crate) fn cargo_host(&self, subcommand: &str) -> Command {
+        let mut command = self.cargo(subcommand, &self.target);
+        command.args(["--workspace", "--exclude", GUEST]);
+        command
+    }
+
+    /// Cargo for the bare-metal guest, in a directory of its own. Flags from the environment would replace those that
+    /// `.cargo/config.toml` gives the guest's target, so they are taken away.
+    pub(crate) fn cargo_guest(&self, subcommand: &str) -> Command {
+        let mut command = self.cargo(subcommand, &self.target.join("guest"));
+        command.args(["--release", "--package", GUEST, "--target", GUEST_TARGET]);
+        command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+        command
+    }
+
+    /// The ELF file of the bare-metal guest, once built.
+    pub(crate) fn guest_elf(&self) -> PathBuf {
+        self.target.join("guest").join(GUEST_TARGET).join("release").join(GUEST)
+    }
+
+    /// The `tsmsim` program, once built.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.target.join("release/tsmsim")
+    }
+}

@@ -1,0 +1,267 @@
+//! Installing what the build and the tests need: as little as possible, under `target/` where possible, once.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::context::{Context, GUEST_TARGET};
+use crate::failure::Failure;
+use crate::process;
+
+/// A variable that names a firmware image to measure, instead of Debian's.
+pub(crate) const OVMF_VARIABLE: &str = "TSMSIM_OVMF";
+/// A variable that names a `sev-snp-measure` to compare with, instead of the one installed here.
+pub(crate) const MEASURE_VARIABLE: &str = "TSMSIM_SEV_SNP_MEASURE";
+
+/// What pip installs, every version pinned.
+const REQUIREMENTS: &str = include_str!("../python-requirements.txt");
+/// Inside Debian's package: the unified image that `qemu -bios` maps, which is how SNP guests are started.
+const OVMF_IN_PACKAGE: &str = "usr/share/ovmf/OVMF.fd";
+
+/// A program that may come with the system: how to see that it is there, and which Debian packages bring it.
+struct Program {
+    name: &'static str,
+    why: &'static str,
+    probe: &'static [&'static str],
+    packages: &'static [&'static str],
+}
+
+const C_COMPILER: Program = Program {
+    name: "a C compiler",
+    why: "aws-lc-sys is C",
+    probe: &["cc", "--version"],
+    packages: &["gcc", "libc6-dev"],
+};
+
+const FOR_TESTS: [Program; 4] = [
+    C_COMPILER,
+    Program {
+        name: "a C++ compiler",
+        why: "libFuzzer is C++",
+        probe: &["c++", "--version"],
+        packages: &["g++"],
+    },
+    Program {
+        name: "openssl",
+        why: "an independent judge of certificates and signatures",
+        probe: &["openssl", "version"],
+        packages: &["openssl"],
+    },
+    Program {
+        name: "Python with venv",
+        why: "sev-snp-measure, an independent launch measurement",
+        probe: &["python3", "-c", "import ensurepip, venv"],
+        packages: &["python3", "python3-venv"],
+    },
+];
+
+/// All that `cargo xtask test` needs.
+pub(crate) fn everything(context: &Context) -> Result<(), Failure> {
+    rust_target(context)?;
+    programs(context, &FOR_TESTS)?;
+    ovmf(context)?;
+    sev_snp_measure(context)
+}
+
+/// All that building needs.
+pub(crate) fn for_build(context: &Context) -> Result<(), Failure> {
+    rust_target(context)?;
+    programs(context, &[C_COMPILER])
+}
+
+/// The firmware image to measure, if it is there.
+pub(crate) fn ovmf_file(context: &Context) -> Option<PathBuf> {
+    chosen(OVMF_VARIABLE, context.target.join("ovmf").join(OVMF_IN_PACKAGE))
+}
+
+/// The independent measuring program, if it is there.
+pub(crate) fn measure_program(context: &Context) -> Option<PathBuf> {
+    chosen(MEASURE_VARIABLE, context.target.join("py/bin/sev-snp-measure"))
+}
+
+/// The file that the variable names, else ours; if it exists.
+fn chosen(variable: &str, ours: PathBuf) -> Option<PathBuf> {
+    Some(env::var_os(variable).map_or(ours, PathBuf::from)).filter(|file| file.is_file())
+}
+
+/// Rust's core library for the bare-metal guest. A directory tells whether it is there, with rustup or without.
+fn rust_target(context: &Context) -> Result<(), Failure> {
+    let directory = process::output(context.command("rustc").args([
+        "--print",
+        "target-libdir",
+        "--target",
+        GUEST_TARGET,
+    ]))?;
+    if Path::new(directory.trim()).is_dir() {
+        return Ok(());
+    }
+    say(&format!("Rust's core library for {GUEST_TARGET}, for the bare-metal guest"));
+    let advice = format!(
+        "`rustup target add {GUEST_TARGET}`; without rustup, install the package of your distribution that has \
+         Rust's standard library for {GUEST_TARGET}, or rustup (https://rustup.rs)"
+    );
+    if !process::succeeds(Command::new("rustup").arg("--version")) {
+        return Err(Failure::lacking(
+            format!("Rust's core library for {GUEST_TARGET} is missing, and so is rustup"),
+            advice,
+        ));
+    }
+    process::run(context.command("rustup").args(["target", "add", GUEST_TARGET])).map_err(|failure| {
+        Failure::lacking("rustup could not install the target", advice).command(failure.command_line())
+    })
+}
+
+/// Programs of the system: those that are missing come from Debian's packages.
+fn programs(context: &Context, wanted: &[Program]) -> Result<(), Failure> {
+    let missing = missing(context, wanted);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for program in &missing {
+        say(&format!("{} ({})", program.name, program.why));
+    }
+    let packages: Vec<&str> = missing.iter().flat_map(|program| program.packages.iter().copied()).collect();
+    let by_hand = format!("apt-get install -y --no-install-recommends {}", packages.join(" "));
+    let lacking =
+        |what: &str| Failure::lacking(what, format!("as root: {by_hand} (or your distribution's like)"));
+    if !has_apt(context) {
+        return Err(lacking("programs are missing, and this is not a Debian system"));
+    }
+    let Some(prefix) = as_root(context) else {
+        return Err(lacking("programs are missing, and installing them takes root"));
+    };
+    let install = || {
+        let mut command = privileged(context, prefix);
+        command.args(["apt-get", "install", "-y", "--no-install-recommends"]).args(&packages);
+        process::run(&mut command)
+    };
+    // The lists of packages may be absent or too old.
+    install()
+        .or_else(|_| update(context, prefix).and_then(|()| install()))
+        .map_err(|failure| lacking(failure.what()))?;
+    match self::missing(context, wanted).first() {
+        None => Ok(()),
+        Some(program) => Err(lacking(&format!("{} was installed, but does not work", program.name))
+            .command(program.probe.join(" "))),
+    }
+}
+
+/// Those that cannot be run.
+fn missing<'a>(context: &Context, wanted: &'a [Program]) -> Vec<&'a Program> {
+    let runs =
+        |program: &&Program| process::succeeds(context.command(program.probe[0]).args(&program.probe[1..]));
+    wanted.iter().filter(|program| !runs(program)).collect()
+}
+
+/// Debian's OVMF image, unpacked without installing it.
+fn ovmf(context: &Context) -> Result<(), Failure> {
+    if ovmf_file(context).is_some() {
+        return Ok(());
+    }
+    let lacking = |what: String| {
+        Failure::lacking(
+            what,
+            format!(
+                "name a firmware image with SEV metadata in {OVMF_VARIABLE}, such as Debian's {OVMF_IN_PACKAGE}"
+            ),
+        )
+    };
+    if env::var_os(OVMF_VARIABLE).is_some() {
+        return Err(lacking(format!("{OVMF_VARIABLE} names a file that does not exist")));
+    }
+    say("Debian's ovmf package, unpacked under target/ovmf: a real firmware image to measure");
+    if !has_apt(context) {
+        return Err(lacking("this is not a Debian system".to_owned()));
+    }
+    let debs = context.target.join("debs");
+    fs::create_dir_all(&debs).map_err(|error| Failure::new(format!("{}: {error}", debs.display())))?;
+    if newest_package(&debs, "ovmf_").is_none() {
+        download(context, &debs, "ovmf").map_err(|failure| lacking(failure.to_string()))?;
+    }
+    let package =
+        newest_package(&debs, "ovmf_").ok_or_else(|| lacking("apt-get downloaded no package".to_owned()))?;
+    // Renamed when complete, so that an interrupted run leaves no half an image.
+    let (unpacked, home) = (context.target.join("ovmf.part"), context.target.join("ovmf"));
+    process::run(context.command("dpkg-deb").arg("--extract").arg(package).arg(&unpacked))?;
+    fs::rename(&unpacked, &home).map_err(|error| Failure::new(format!("{}: {error}", home.display())))?;
+    ovmf_file(context).map(|_| ()).ok_or_else(|| lacking(format!("the package holds no {OVMF_IN_PACKAGE}")))
+}
+
+/// `apt-get download` needs no root, but lists of packages.
+fn download(context: &Context, into: &Path, package: &str) -> Result<(), Failure> {
+    let fetch = || {
+        process::output(context.command("apt-get").current_dir(into).args(["download", package])).map(|_| ())
+    };
+    fetch().or_else(|failure| match as_root(context) {
+        Some(prefix) => update(context, prefix).and_then(|()| fetch()),
+        None => Err(failure),
+    })
+}
+
+/// The file in `directory` with this prefix that was changed last.
+fn newest_package(directory: &Path, prefix: &str) -> Option<PathBuf> {
+    let entries = fs::read_dir(directory).ok()?.flatten();
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok())
+        .map(|entry| entry.path())
+}
+
+/// PyPI's `sev-snp-measure` in a virtual environment, made again when the pinned versions change.
+fn sev_snp_measure(context: &Context) -> Result<(), Failure> {
+    let stamp = context.target.join("py/requirements-installed.txt");
+    let current = fs::read_to_string(&stamp).is_ok_and(|installed| installed == REQUIREMENTS);
+    match (measure_program(context), env::var_os(MEASURE_VARIABLE)) {
+        (Some(_), Some(_)) => return Ok(()),
+        (None, Some(_)) => {
+            let what = format!("{MEASURE_VARIABLE} names a file that does not exist");
+            return Err(Failure::lacking(
+                what,
+                "correct it, or unset it to have the program installed under target/",
+            ));
+        }
+        // A virtual environment does not survive being moved or its Python being replaced, so it is tried.
+        (Some(program), None) if current && process::succeeds(context.command(&program).arg("--version")) => {
+            return Ok(());
+        }
+        _ => {}
+    }
+    say("PyPI's sev-snp-measure in a virtual environment, target/py: an independent launch measurement");
+    let home = context.target.join("py");
+    process::run(context.command("python3").args(["-m", "venv", "--clear"]).arg(&home))?;
+    let mut pip = context.command(home.join("bin/pip"));
+    pip.args(["--disable-pip-version-check", "--quiet", "install", "--only-binary=:all:", "--requirement"]);
+    process::run(pip.arg(context.root.join("xtask/python-requirements.txt"))).map_err(|failure| {
+        let advice = "connect to the network once; what was installed is kept under target/py";
+        Failure::lacking("pip could not install sev-snp-measure", advice).command(failure.command_line())
+    })?;
+    fs::write(&stamp, REQUIREMENTS).map_err(|error| Failure::new(format!("{}: {error}", stamp.display())))
+}
+
+fn say(what: &str) {
+    println!("xtask: installing {what}");
+}
+
+fn has_apt(context: &Context) -> bool {
+    process::succeeds(context.command("apt-get").arg("--version"))
+}
+
+/// How to run a command as root without asking anyone: directly, through sudo, or not at all.
+fn as_root(context: &Context) -> Option<&'static [&'static str]> {
+    if process::output(context.command("id").arg("-u")).is_ok_and(|id| id.trim() == "0") {
+        return Some(&["env"]);
+    }
+    process::succeeds(context.command("sudo").args(["-n", "true"])).then_some(&["sudo", "-n", "env"])
+}
+
+/// The start of a command as root that asks no questions.
+fn privileged(context: &Context, prefix: &[&str]) -> Command {
+    let mut command = context.command(prefix[0]);
+    command.args(&prefix[1..]).arg("DEBIAN_FRONTEND=noninteractive");
+    command
+}
+
+fn update(context: &Context, prefix: &[&str]) -> Result<(), Failure> {
+    process::run(privileged(context, prefix).args(["apt-get", "update"]))
+}
