@@ -13,6 +13,7 @@
 //! | [`pages`], [`vmsa`] | secrets page, CPUID page, VMSA |
 //! | [`cert_table`] | the certificate table of the extended guest request |
 //! | [`ovmf`] | what an OVMF image says about its launch |
+//! | [`rmp`] | operands and results of PVALIDATE and RMPADJUST |
 //! | [`status`] | firmware status codes |
 
 pub mod cert_table;
@@ -26,6 +27,7 @@ pub mod payload;
 pub mod policy;
 pub mod psc;
 pub mod report;
+pub mod rmp;
 pub mod status;
 pub mod tcb;
 pub mod vmsa;
