@@ -6,7 +6,8 @@
 //! guest-physical address of the parameter page. It finds the C-bit in the CPUID page and makes tables of its own.
 //!
 //! It reports on the serial port, a line at a time: TAP version 14 lines, and `# ` comments. Evidence goes out as
-//! `# blob NAME HEX` lines; the last line is the plan, `1..N`.
+//! `# blob NAME HEX` lines; the last line is the plan, `1..N`. A guest that cannot go on prints `Bail out! ` with the
+//! reason instead, and ends the run with a code other than zero: 1 it lacks something, 2 an exception, 3 a panic.
 
 use zerocopy::little_endian::{U16, U32, U64};
 
@@ -27,7 +28,8 @@ pub const RAM_SIZE: u64 = 16 << 20;
 
 /// Serial port (16550) of the guest.
 pub const SERIAL_PORT: u16 = 0x3f8;
-/// A byte written to this port ends the run: zero, the guest is done; anything else, it gave up.
+/// A byte written to this port ends the run: zero, the guest is done (whatever its checks came to); anything else, it
+/// gave up.
 pub const EXIT_PORT: u16 = 0xf4;
 
 /// [`Parameters::magic`]: `TSMSIMGT`.
@@ -46,7 +48,9 @@ wire! {
         pub ram_size: U64,
         /// Data for the report that the host wants (`# blob report …`).
         pub report_data: [u8; 64],
-        /// Which test program: 0 all checks, 1 only the report, 2 guest requests until told to stop (a benchmark).
+        /// Which test program: 0 all checks, 1 only the report, 2 as many guest requests as `count` says (a benchmark),
+        /// 3 a GHCB termination request (set 0, code 0), 4 an unsupported event. The last two print no plan: they do
+        /// not come back.
         pub mode: U16,
         /// Reserved, zero.
         pub reserved_0x62: U16,

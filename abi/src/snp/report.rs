@@ -90,7 +90,7 @@ wire! {
         pub cpuid_step: u8,
         /// Reserved, zero.
         pub reserved_0x18b: [u8; 21],
-        /// Chip identifier; zero if masked, or signed by a VLEK.
+        /// Chip identifier; zero if masked (`MASK_CHIP_ID`), whichever key signs.
         pub chip_id: [u8; 64],
         /// `COMMITTED_TCB`.
         pub committed_tcb: TcbVersion,

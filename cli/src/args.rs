@@ -1,0 +1,304 @@
+//! The command line: a contract, names and meanings stay.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::output::{parse_hex, parse_hex_exact, parse_u64};
+
+/// Emulates TSM hardware and firmware, so that guests obtain attestation evidence without confidential hardware.
+///
+/// Exit status: 0 done, 1 evidence refused or a check failed, 2 usage, 3 something that this machine lacks.
+#[derive(Debug, Parser)]
+#[command(name = "tsmsim", version, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Everything that this machine can do, as one table of verified evidence.
+    Demo(DemoArgs),
+    /// Evidence without any guest: report, certificates, revocation list.
+    Report(Box<ReportArgs>),
+    /// Judge evidence.
+    Verify(Box<VerifyArgs>),
+    /// Show any evidence or certificate, field by field.
+    Show(ShowArgs),
+    /// The launch measurement of a guest, before anything runs.
+    Measure(MeasureArgs),
+    /// The synthetic roots of trust.
+    Keys(KeysArgs),
+}
+
+/// Which technology.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tee {
+    /// AMD SEV-SNP.
+    Snp,
+}
+
+/// Which platform is simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    /// AMD EPYC 7003.
+    Milan,
+    /// AMD EPYC 9004.
+    Genoa,
+    /// AMD EPYC 9005.
+    Turin,
+}
+
+/// A synthetic platform: options shared by all that make evidence.
+#[derive(Args, Debug)]
+pub(crate) struct PlatformArgs {
+    /// The platform.
+    #[arg(long, value_enum, default_value = "genoa")]
+    pub(crate) profile: Profile,
+    /// Seed of the roots of trust: 64 hexadecimal digits. Without it, the published, worthless one.
+    #[arg(long, value_name = "HEX", env = "TSMSIM_SEED", hide_env_values = true)]
+    pub(crate) seed: Option<String>,
+    /// Version of the attestation report. Without it, the one of the profile's firmware.
+    #[arg(long, value_name = "N", value_parser = ["2", "3", "5"])]
+    pub(crate) report_version: Option<String>,
+    /// Sign with a VLEK, loaded by this cloud service provider.
+    #[arg(long, value_name = "CSP_ID", num_args = 0..=1, default_missing_value = "tsmsim")]
+    pub(crate) vlek: Option<String>,
+    /// Leave the chip identifier out of reports.
+    #[arg(long)]
+    pub(crate) mask_chip_id: bool,
+    /// Randomised signatures, as hardware makes them, instead of RFC 6979 ones: each run gives other bytes.
+    #[arg(long)]
+    pub(crate) randomized: bool,
+    /// Write what happened, one JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// Keep the evidence: one directory per row of the table.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Run this guest instead of the built-in one.
+    #[arg(long, value_name = "ELF")]
+    pub(crate) kernel: Option<PathBuf>,
+    /// Show the guests' checks, line by line.
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+    /// Answer in JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReportArgs {
+    /// The technology.
+    #[arg(long, value_enum)]
+    pub(crate) tee: Tee,
+    #[command(flatten)]
+    pub(crate) platform: PlatformArgs,
+    #[command(flatten)]
+    pub(crate) user_data: UserData,
+    /// VMPL that the report states.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=3))]
+    pub(crate) vmpl: u32,
+    /// Guest policy.
+    #[arg(long, value_name = "BITS", value_parser = parse_u64)]
+    pub(crate) policy: Option<u64>,
+    /// Host data: 64 hexadecimal digits.
+    #[arg(long, value_name = "HEX", value_parser = parse_hex_exact::<32>)]
+    pub(crate) host_data: Option<[u8; 32]>,
+    /// Where the evidence goes.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Answer in JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What the report is to carry.
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub(crate) struct UserData {
+    /// File with up to 64 bytes for the report; zeros follow.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) inblob: Option<PathBuf>,
+    /// Up to 64 bytes for the report, in hexadecimal; zeros follow.
+    #[arg(long, value_name = "HEX", value_parser = HexParser)]
+    pub(crate) nonce: Option<Hex>,
+}
+
+/// Bytes from a hexadecimal argument (a type of its own: clap takes `Vec` for many values).
+#[derive(Clone, Debug)]
+pub(crate) struct Hex(pub(crate) Vec<u8>);
+
+#[derive(Clone)]
+struct HexParser;
+
+impl clap::builder::TypedValueParser for HexParser {
+    type Value = Hex;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<Hex, clap::Error> {
+        let parse = |text: &str| parse_hex(text).map(Hex);
+        clap::builder::TypedValueParser::parse_ref(&parse, command, argument, value)
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("evidence").required(true))]
+pub(crate) struct VerifyArgs {
+    /// Directory of evidence, as `--out` writes it.
+    #[arg(long, value_name = "DIR", group = "evidence")]
+    pub(crate) dir: Option<PathBuf>,
+    /// A report; its certificates come from --certs.
+    #[arg(long, value_name = "FILE", group = "evidence")]
+    pub(crate) report: Option<PathBuf>,
+    /// Certificates: PEM, DER, or a certificate table; may be given several times.
+    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+    pub(crate) certs: Vec<PathBuf>,
+    /// Revocation list, PEM or DER.
+    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+    pub(crate) crl: Option<PathBuf>,
+    /// The only root that is trusted: an ARK, PEM or DER. Without it, whose root it is is said.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) root: Option<PathBuf>,
+    /// The user data that the report must carry.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) inblob: Option<PathBuf>,
+    /// The launch measurement that the report must state.
+    #[arg(long, value_name = "HEX", value_parser = parse_hex_exact::<48>)]
+    pub(crate) measurement: Option<[u8; 48]>,
+    /// The VMPL that the report must state.
+    #[arg(long, value_name = "N")]
+    pub(crate) vmpl: Option<u32>,
+    /// Accept guests whose policy allows debugging.
+    #[arg(long)]
+    pub(crate) allow_debug: bool,
+    /// Accept a masked chip identifier.
+    #[arg(long)]
+    pub(crate) allow_masked_chip_id: bool,
+    /// Judge as of this time: seconds since 1970, or 2026-11-23T12:00:00Z. Without it, now.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) at: Option<String>,
+    /// Answer in JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ShowArgs {
+    /// A report, certificate, revocation list or certificate table.
+    pub(crate) file: PathBuf,
+    /// Answer in JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write a picture of the chain; the other files are looked for beside FILE.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MeasureArgs {
+    /// The technology.
+    #[arg(long, value_enum)]
+    pub(crate) tee: Tee,
+    /// A bare-metal guest (ELF), or with --ovmf the kernel whose hash is measured. Without both: the built-in guest.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel: Option<PathBuf>,
+    /// An OVMF image.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ovmf: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) firmware: OvmfArgs,
+    /// Answer in JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How a guest with an OVMF image is launched.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "With --ovmf")]
+pub(crate) struct OvmfArgs {
+    /// Initrd whose hash is measured.
+    #[arg(long, value_name = "FILE", requires = "ovmf", requires = "kernel")]
+    pub(crate) initrd: Option<PathBuf>,
+    /// Kernel command line whose hash is measured.
+    #[arg(long, value_name = "STR", requires = "ovmf", requires = "kernel")]
+    pub(crate) append: Option<String>,
+    /// Number of vCPUs.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub(crate) vcpus: u16,
+    /// CPU model of QEMU.
+    #[arg(long, value_name = "MODEL", default_value = "EPYC-v4", value_parser = vcpu_types())]
+    pub(crate) vcpu_type: String,
+    /// CPUID Fn0000_0001_EAX, instead of a CPU model.
+    #[arg(long, value_name = "BITS", value_parser = parse_u64)]
+    pub(crate) vcpu_sig: Option<u64>,
+    /// Whose hypervisor launches the guest.
+    #[arg(long, value_enum, default_value = "qemu")]
+    pub(crate) vmm_type: Vmm,
+    /// `SEV_FEATURES` of the VMSAs.
+    #[arg(long, value_name = "BITS", default_value = "0x1", value_parser = parse_u64)]
+    pub(crate) guest_features: u64,
+}
+
+fn vcpu_types() -> clap::builder::PossibleValuesParser {
+    tsmsim_vmm::loader::vmsa::cpu_models().collect::<Vec<_>>().into()
+}
+
+/// Hypervisors by their reset state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Vmm {
+    /// QEMU.
+    Qemu,
+    /// Amazon EC2.
+    Ec2,
+    /// Google Compute Engine.
+    Gce,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeysArgs {
+    #[command(subcommand)]
+    pub(crate) action: KeysAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysAction {
+    /// Make a new random seed; --out also exports what follows from it.
+    Init {
+        /// Where seed.hex and the certificates go.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Write the certificates and revocation lists that follow from a seed.
+    Export {
+        #[command(flatten)]
+        seed: SeedArg,
+        /// Where they go: one directory per product line.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Print the fingerprints of the roots that follow from a seed.
+    Fingerprint {
+        #[command(flatten)]
+        seed: SeedArg,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SeedArg {
+    /// The seed: 64 hexadecimal digits. Without it, the published, worthless one.
+    #[arg(long, value_name = "HEX", env = "TSMSIM_SEED", hide_env_values = true)]
+    pub(crate) seed: Option<String>,
+}

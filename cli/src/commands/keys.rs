@@ -1,0 +1,124 @@
+//! `tsmsim keys`: the synthetic roots of trust.
+
+use std::path::Path;
+
+use serde_json::json;
+use tsmsim_abi::snp::tcb::ProductLine;
+use tsmsim_keys::{
+    KeysError, Seed,
+    amd::{CertificateKind, Hierarchy},
+};
+
+use crate::{
+    args::{KeysAction, SeedArg},
+    failure::Failure,
+    output::{hex, print, print_json, table, write_file},
+};
+
+/// Runs the command.
+pub(crate) fn run(action: &KeysAction) -> Result<(), Failure> {
+    match action {
+        KeysAction::Init { out } => init(out),
+        KeysAction::Export { seed, out } => export(&seed.read()?, out),
+        KeysAction::Fingerprint { seed, json } => fingerprint(&seed.read()?, *json),
+    }
+}
+
+impl SeedArg {
+    fn read(&self) -> Result<Seed, Failure> {
+        seed(self.seed.as_deref())
+    }
+}
+
+/// The seed of an argument, or the published one.
+pub(crate) fn seed(argument: Option<&str>) -> Result<Seed, Failure> {
+    match argument {
+        None => Ok(Seed::DEFAULT),
+        Some(text) => Seed::from_hex(text).map_err(|_| {
+            Failure::Usage(
+                "--seed takes 64 hexadecimal digits; `tsmsim keys init` makes a new seed".to_owned(),
+            )
+        }),
+    }
+}
+
+fn init(out: &Path) -> Result<(), Failure> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Failure::because("asking the system for randomness", error))?;
+    let path = out.join("seed.hex");
+    std::fs::create_dir_all(out).map_err(|error| Failure::file("make", out, &error))?;
+    write_private(&path, format!("{}\n", hex(&bytes)).as_bytes())?;
+    export(&Seed::from_bytes(bytes), out)?;
+    eprintln!("tsmsim: the seed is in {}; use it with --seed \"$(cat {0})\"", path.display());
+    Ok(())
+}
+
+/// Writes a new file that only its owner can read; an existing one stays as it is.
+fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let open = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    open.and_then(|mut file| file.write_all(bytes)).map_err(|error| Failure::file("write", path, &error))
+}
+
+fn export(seed: &Seed, out: &Path) -> Result<(), Failure> {
+    for line in ProductLine::ALL {
+        let hierarchy = Hierarchy::new(seed, line);
+        let directory = out.join(line.name().to_lowercase());
+        for (name, bytes) in exported(&hierarchy).map_err(|error| Failure::because("deriving keys", error))? {
+            let path = directory.join(name);
+            write_file(&path, &bytes)?;
+            print(&format!("{}\n", path.display()));
+        }
+    }
+    Ok(())
+}
+
+fn exported(hierarchy: &Hierarchy) -> Result<Vec<(&'static str, Vec<u8>)>, KeysError> {
+    Ok(vec![
+        ("ark.der", hierarchy.ark()?.der().to_vec()),
+        ("ask.der", hierarchy.ask()?.der().to_vec()),
+        ("asvk.der", hierarchy.asvk()?.der().to_vec()),
+        ("crl.der", hierarchy.crl()?.der().to_vec()),
+        ("vcek-cert_chain.pem", hierarchy.cert_chain(CertificateKind::Vcek)?.into_bytes()),
+        ("vlek-cert_chain.pem", hierarchy.cert_chain(CertificateKind::Vlek)?.into_bytes()),
+    ])
+}
+
+fn fingerprint(seed: &Seed, as_json: bool) -> Result<(), Failure> {
+    let rows = fingerprints(seed).map_err(|error| Failure::because("deriving keys", error))?;
+    if as_json {
+        let entries: Vec<_> = rows
+            .iter()
+            .map(|[line, name, certificate, key]| {
+                json!({ "line": line, "name": name, "certificate_sha256": certificate, "public_key_sha256": key })
+            })
+            .collect();
+        print_json(&json!({ "published_seed": seed.is_default(), "certificates": entries }));
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
+    print(&table(&["line", "name", "SHA-256 of the certificate", "SHA-256 of the public key"], &rows));
+    if seed.is_default() {
+        print("\nThis is the published seed: whatever is signed under it is worthless outside of tests.\n");
+    }
+    Ok(())
+}
+
+fn fingerprints(seed: &Seed) -> Result<Vec<[String; 4]>, KeysError> {
+    let mut rows = Vec::new();
+    for line in ProductLine::ALL {
+        let hierarchy = Hierarchy::new(seed, line);
+        for (name, certificate) in
+            [("ARK", hierarchy.ark()?), ("ASK", hierarchy.ask()?), ("ASVK", hierarchy.asvk()?)]
+        {
+            rows.push([
+                line.name().to_owned(),
+                name.to_owned(),
+                certificate.fingerprint().to_string(),
+                certificate.public_key_fingerprint()?.to_string(),
+            ]);
+        }
+    }
+    Ok(rows)
+}

@@ -1,0 +1,91 @@
+//! Synthetic platforms from the command line.
+
+use std::fmt::Write as _;
+
+use tsmsim_abi::snp::{cert_table::CertGuid, tcb::ProductLine};
+use tsmsim_keys::{KeysError, SignatureMode, amd::CertificateKind};
+use tsmsim_simulator::{
+    journal::Journal,
+    snp::{
+        host::build_cert_table,
+        platform::{Platform, PlatformConfig},
+    },
+};
+
+use crate::{
+    args::{PlatformArgs, Profile},
+    commands::keys::seed,
+    failure::Failure,
+    output::write_file,
+};
+
+impl From<Profile> for ProductLine {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Milan => Self::Milan,
+            Profile::Genoa => Self::Genoa,
+            Profile::Turin => Self::Turin,
+        }
+    }
+}
+
+/// Builds the platform that the arguments describe.
+pub(crate) fn build(args: &PlatformArgs) -> Result<Platform, Failure> {
+    let mode = if args.randomized { SignatureMode::Randomized } else { SignatureMode::Deterministic };
+    let mut config = PlatformConfig::new(args.profile.into())
+        .with_mask_chip_id(args.mask_chip_id)
+        .with_signature_mode(mode);
+    if let Some(version) = args.report_version.as_ref().and_then(|version| version.parse().ok()) {
+        config = config.with_report_version(version);
+    }
+    if let Some(csp_id) = &args.vlek {
+        config = config.with_vlek(csp_id);
+    }
+    config.build(&seed(args.seed.as_deref())?).map_err(|error| Failure::Usage(error.to_string()))
+}
+
+/// Name in the layout of `--out`, certificate or list (DER), and what the certificate table calls it.
+type CertificateFile = (&'static str, Vec<u8>, CertGuid);
+
+/// The certificates above a platform's reports.
+pub(crate) struct Certificates {
+    /// In the order of the certificate table.
+    pub(crate) files: Vec<CertificateFile>,
+    /// The certificate table that the host hands to its guests.
+    pub(crate) table: Vec<u8>,
+}
+
+/// Collects the certificates of the key that signs the platform's reports.
+pub(crate) fn certificates(platform: &Platform) -> Result<Certificates, Failure> {
+    let files = chain(platform).map_err(|error| Failure::because("issuing certificates", error))?;
+    let entries: Vec<_> = files.iter().map(|(_, der, guid)| (*guid, der.clone())).collect();
+    let table = build_cert_table(&entries)
+        .map_err(|error| Failure::because("building the certificate table", error))?;
+    Ok(Certificates { files, table })
+}
+
+fn chain(platform: &Platform) -> Result<Vec<CertificateFile>, KeysError> {
+    let hierarchy = platform.hierarchy();
+    let (name, guid, key, kind) = match platform.vlek() {
+        Some(vlek) => ("vlek.der", CertGuid::VLEK, vlek, CertificateKind::Vlek),
+        None => ("vcek.der", CertGuid::VCEK, platform.vcek(), CertificateKind::Vcek),
+    };
+    Ok(vec![
+        (name, key.certificate().der().to_vec(), guid),
+        ("ask.der", hierarchy.issuer_of(kind)?.der().to_vec(), CertGuid::ASK),
+        ("ark.der", hierarchy.ark()?.der().to_vec(), CertGuid::ARK),
+        ("crl.der", hierarchy.crl()?.der().to_vec(), CertGuid::CRL),
+    ])
+}
+
+/// Writes a journal where the arguments want it: one JSON object a line.
+pub(crate) fn write_journal(args: &PlatformArgs, journal: &Journal) -> Result<(), Failure> {
+    let Some(path) = &args.journal else { return Ok(()) };
+    let mut text = String::new();
+    for (number, event) in journal.entries() {
+        let line = serde_json::json!({ "number": number, "event": format!("{event:?}") });
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{line}");
+    }
+    write_file(path, text.as_bytes())
+}

@@ -1,0 +1,34 @@
+//! Reading, judging and showing attestation evidence and the certificates above it.
+//!
+//! The judge shares nothing with the makers of synthetic evidence but the wire formats of [`tsmsim_abi`]: a mistake of
+//! theirs is not repeated here. Nothing reads a clock, and only [`snp::Bundle::from_dir`] and [`read_file`] touch files.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`snp`] | AMD SEV-SNP: a report with ARK, ASK or ASVK, VCEK or VLEK, revocation list, certificate table |
+//! | [`x509`] | certificates and revocation lists, strictly; PEM |
+//! | [`show`] | any file of these kinds as a tree of fields |
+//! | [`Verdict`] | every check by name, and under whose root the evidence stands |
+//!
+//! ```no_run
+//! use tsmsim_evidence::{Timestamp, snp};
+//!
+//! let bundle = snp::Bundle::from_dir("evidence".as_ref())?;
+//! let verdict = snp::verify(&bundle, &snp::Policy::at(Timestamp(1_700_000_000)));
+//! print!("{}", verdict.table());
+//! # Ok::<(), tsmsim_evidence::EvidenceError>(())
+//! ```
+
+mod error;
+mod hex;
+pub mod show;
+pub mod snp;
+mod time;
+mod tree;
+mod verdict;
+pub mod x509;
+
+pub use error::{EvidenceError, MAX_FILE_SIZE, read_file};
+pub use time::{NotATime, Timestamp};
+pub use tree::Node;
+pub use verdict::{Check, Outcome, Root, Verdict};

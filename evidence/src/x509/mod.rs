@@ -1,0 +1,18 @@
+//! X.509 certificates and revocation lists (RFC 5280), read strictly: DER only, every byte accounted for, borrowed from
+//! the input. What AMD's certificates must say is not known here.
+
+mod algorithm;
+mod certificate;
+mod crl;
+pub(crate) mod name;
+mod pem;
+mod show;
+mod walk;
+
+pub use algorithm::{PublicKey, SignatureAlgorithmFault, verify_pss_sha384};
+pub use certificate::{Certificate, Extension, Validity};
+pub use crl::{RevocationList, Revoked};
+pub use name::{Attribute, Name};
+pub use pem::{PemBlock, PemError, is_pem, pem_blocks};
+pub(crate) use show::{show_certificate, show_crl};
+pub use walk::Malformed;

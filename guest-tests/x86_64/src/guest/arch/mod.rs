@@ -1,0 +1,8 @@
+//! The machine: everything that needs `unsafe`, assembly or ring 0.
+
+mod boot;
+mod instructions;
+pub(super) mod memory;
+mod tables;
+mod trap;
+pub(super) mod user;

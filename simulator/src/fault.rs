@@ -1,0 +1,145 @@
+//! Fault points: named places in dispatch at which a plan may make something go wrong.
+//!
+//! The points are always compiled in and always consulted; [`NoFaults`] answers that nothing is to happen. Each is
+//! named after the specification's command or exit. A fault that was applied is journalled.
+
+use crate::journal::{Event, Journal};
+
+/// A named place in dispatch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct FaultPoint {
+    /// The name that a plan uses.
+    pub name: &'static str,
+    /// What goes through here.
+    pub what: &'static str,
+}
+
+macro_rules! points {
+    ($( $konst:ident = $name:literal, $what:literal; )*) => {
+        impl FaultPoint {
+            $( #[doc = $what] pub const $konst: Self = Self { name: $name, what: $what }; )*
+
+            /// Every point.
+            pub const ALL: &'static [Self] = &[ $( Self::$konst ),* ];
+        }
+    };
+}
+
+points! {
+    SNP_LAUNCH_START = "snp.launch-start", "SNP_LAUNCH_START, before its checks";
+    SNP_LAUNCH_UPDATE = "snp.launch-update", "SNP_LAUNCH_UPDATE, before its checks";
+    SNP_LAUNCH_FINISH = "snp.launch-finish", "SNP_LAUNCH_FINISH, before its checks";
+    SNP_GUEST_REQUEST = "snp.guest-request", "SNP_GUEST_REQUEST: the command's status, before its checks";
+    SNP_MESSAGE = "snp.message", "a guest message that authenticated, before its own checks: the payload's STATUS";
+    SNP_REPORT = "snp.report", "an attestation report, signed, before it is put into the response";
+    SNP_RESPONSE = "snp.response", "a response page, encrypted, before it is written to the guest";
+    GHCB_MSR = "ghcb.msr", "a GHCB MSR protocol request: the response value";
+    GHCB_EXIT = "ghcb.exit", "a non-automatic exit, before it is served: SW_EXITINFO1 and SW_EXITINFO2";
+    GHCB_PAGE_STATE_CHANGE = "ghcb.page-state-change", "a page state change, before it is made";
+    GHCB_GUEST_REQUEST = "ghcb.guest-request", "a guest request, before the firmware is called: the host's error";
+    GHCB_CERTIFICATES = "ghcb.certificates", "the certificate table of an extended guest request, before it is copied";
+    GHCB_AP_CREATION = "ghcb.ap-creation", "SNP AP creation, before its checks";
+}
+
+/// What is to go wrong. A point applies the actions that make sense for it and journals the others as ignored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FaultAction {
+    /// Answer with this status or value instead of doing the work.
+    Status(u64),
+    /// Do the work, then flip this bit (counted from bit 0 of byte 0) of the data that goes through.
+    FlipBit(usize),
+    /// Do the work, then cut the data to this many bytes (the rest reads as zero).
+    Truncate(usize),
+    /// Do the work, then put these bytes in place of the data, from this offset on.
+    Overwrite {
+        /// Where.
+        offset: usize,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Drop the answer: the guest's buffer stays as it was.
+    Drop,
+}
+
+impl FaultAction {
+    /// Applies a data action to a buffer. Returns whether anything was changed; bits and bytes outside are left alone.
+    pub fn apply(&self, data: &mut [u8]) -> bool {
+        match self {
+            Self::FlipBit(bit) => match data.get_mut(bit / 8) {
+                Some(byte) => {
+                    *byte ^= 1 << (bit % 8);
+                    true
+                }
+                None => false,
+            },
+            Self::Truncate(len) => match data.get_mut(*len..) {
+                Some(rest) => {
+                    rest.fill(0);
+                    true
+                }
+                None => false,
+            },
+            Self::Overwrite { offset, bytes } => {
+                let end = offset.saturating_add(bytes.len());
+                match data.get_mut(*offset..end) {
+                    Some(range) => {
+                        range.copy_from_slice(bytes);
+                        true
+                    }
+                    None => false,
+                }
+            }
+            Self::Status(_) | Self::Drop => false,
+        }
+    }
+}
+
+/// Decides what goes wrong, point by point.
+pub trait FaultHook {
+    /// Called each time that dispatch passes the point.
+    fn consult(&mut self, point: FaultPoint) -> Option<FaultAction>;
+}
+
+/// Nothing goes wrong.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoFaults;
+
+impl FaultHook for NoFaults {
+    fn consult(&mut self, _: FaultPoint) -> Option<FaultAction> {
+        None
+    }
+}
+
+/// Asks the hook and journals what it wants.
+pub fn consult(hook: &mut dyn FaultHook, journal: &mut Journal, point: FaultPoint) -> Option<FaultAction> {
+    let action = hook.consult(point)?;
+    journal.record(Event::Fault { point, action: action.clone() });
+    Some(action)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(FaultAction::FlipBit(9), Some([0, 2, 0]))]
+    #[case(FaultAction::FlipBit(24), None)]
+    #[case(FaultAction::Overwrite { offset: 1, bytes: vec![7, 8] }, Some([0, 7, 8]))]
+    #[case(FaultAction::Overwrite { offset: usize::MAX, bytes: vec![7] }, None)]
+    #[case(FaultAction::Drop, None)]
+    fn data_actions(#[case] action: FaultAction, #[case] expected: Option<[u8; 3]>) {
+        let mut data = [0; 3];
+        assert_eq!(action.apply(&mut data), expected.is_some());
+        assert_eq!(data, expected.unwrap_or_default());
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = FaultPoint::ALL.iter().map(|point| point.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), FaultPoint::ALL.len());
+    }
+}

@@ -1,0 +1,3 @@
+//! Devices for the [port bus](crate::bus).
+
+pub mod serial;

@@ -1,0 +1,190 @@
+//! One virtual processor.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_vcpu_events};
+use kvm_ioctls::{VcpuExit, VcpuFd};
+
+use super::convert::{
+    apply_initial_state, cpuid_from_kvm, cpuid_to_kvm, registers_from_kvm, registers_to_kvm,
+};
+use super::deadline::DeadlineTimer;
+use super::{Shared, host_error, sys};
+use crate::engine::cpuid::CpuidTable;
+use crate::engine::{
+    Engine, EngineError, EngineInfo, Exception, Exit, GeneralProtection, InitialState, Pending, Registers,
+    SystemRegisters,
+};
+
+/// One virtual processor of a [`KvmVm`](super::KvmVm). It stays in the thread that made it: KVM wants its requests from
+/// there, and the deadline's timer signals that thread.
+pub struct KvmVcpu {
+    // Dropped in this order: the processor before the machine that it belongs to.
+    fd: VcpuFd,
+    deadline: DeadlineTimer,
+    shared: Arc<Shared>,
+    pending: Pending,
+}
+
+impl KvmVcpu {
+    pub(super) fn new(shared: Arc<Shared>, index: u64, cpuid: &CpuidTable) -> Result<Self, EngineError> {
+        let fd = shared.vm.create_vcpu(index).map_err(|error| host_error("KVM_CREATE_VCPU", error))?;
+        fd.set_cpuid2(&cpuid_to_kvm(cpuid)?).map_err(|error| host_error("KVM_SET_CPUID2", error))?;
+        let deadline = DeadlineTimer::new(&fd)?;
+        Ok(Self { fd, deadline, shared, pending: Pending::None })
+    }
+
+    /// The table that the guest sees: KVM changes some of what it was given.
+    pub fn cpuid(&self) -> Result<CpuidTable, EngineError> {
+        let cpuid =
+            self.fd.get_cpuid2(KVM_MAX_CPUID_ENTRIES).map_err(|error| host_error("KVM_GET_CPUID2", error))?;
+        Ok(cpuid_from_kvm(&cpuid))
+    }
+
+    /// Completes an exit that KVM_RUN just made: what the exit's own data does not say.
+    fn complete_exit(&mut self, mut exit: Exit) -> Exit {
+        match &mut exit {
+            Exit::IoOut { size, .. } => {
+                if let Some(access) = sys::io_access(&mut self.fd) {
+                    *size = access.size;
+                }
+            }
+            Exit::IoIn { size, count, .. } => {
+                if let Some(access) = sys::io_access(&mut self.fd) {
+                    (*size, *count) = (access.size, access.count);
+                }
+            }
+            Exit::InternalError { suberror, instruction } => {
+                if let Some(error) = sys::internal_error(&mut self.fd) {
+                    (*suberror, *instruction) = error;
+                }
+            }
+            _ => {}
+        }
+        exit
+    }
+}
+
+impl Engine for KvmVcpu {
+    fn info(&self) -> &EngineInfo {
+        &self.shared.info
+    }
+
+    fn set_initial_state(&mut self, state: &InitialState) -> Result<(), EngineError> {
+        let mut sregs = self.fd.get_sregs().map_err(|error| host_error("KVM_GET_SREGS", error))?;
+        apply_initial_state(&mut sregs, state);
+        self.fd.set_sregs(&sregs).map_err(|error| host_error("KVM_SET_SREGS", error))?;
+        self.set_registers(&state.registers)
+    }
+
+    fn run(&mut self, deadline: Instant) -> Result<Exit, EngineError> {
+        self.pending.check_answered()?;
+        self.deadline.arm(deadline)?;
+        loop {
+            if Instant::now() >= deadline {
+                return Ok(Exit::Deadline);
+            }
+            let outcome = match self.fd.run() {
+                Ok(exit) => translate(exit)?,
+                // EAGAIN is what a processor gives that has not been started yet.
+                Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => None,
+                Err(error) => return Err(host_error("KVM_RUN", error)),
+            };
+            if let Some(exit) = outcome {
+                let exit = self.complete_exit(exit);
+                self.pending = Pending::of(&exit);
+                return Ok(exit);
+            }
+            self.deadline.acknowledge()?;
+        }
+    }
+
+    fn registers(&self) -> Result<Registers, EngineError> {
+        let regs = self.fd.get_regs().map_err(|error| host_error("KVM_GET_REGS", error))?;
+        Ok(registers_from_kvm(&regs))
+    }
+
+    fn set_registers(&mut self, registers: &Registers) -> Result<(), EngineError> {
+        self.fd.set_regs(&registers_to_kvm(registers)).map_err(|error| host_error("KVM_SET_REGS", error))
+    }
+
+    fn system_registers(&self) -> Result<SystemRegisters, EngineError> {
+        let sregs = self.fd.get_sregs().map_err(|error| host_error("KVM_GET_SREGS", error))?;
+        Ok(SystemRegisters {
+            cr0: sregs.cr0,
+            cr3: sregs.cr3,
+            cr4: sregs.cr4,
+            efer: sregs.efer,
+            // The privilege level is that of SS, as in the VMCB and in KVM.
+            cpl: sregs.ss.dpl,
+        })
+    }
+
+    fn complete_io_in(&mut self, data: &[u8]) -> Result<(), EngineError> {
+        self.pending.answer(Pending::IoIn(data.len()))?;
+        let taken = sys::answer_io_in(&mut self.fd, self.shared.vm.run_size(), data);
+        if taken { Ok(()) } else { Err(EngineError::WrongAnswer("data for an IN")) }
+    }
+
+    fn complete_mmio_read(&mut self, data: &[u8]) -> Result<(), EngineError> {
+        self.pending.answer(Pending::MmioRead(data.len()))?;
+        let taken = sys::answer_mmio_read(&mut self.fd, data);
+        if taken { Ok(()) } else { Err(EngineError::WrongAnswer("data for an MMIO read")) }
+    }
+
+    fn complete_msr_read(&mut self, outcome: Result<u64, GeneralProtection>) -> Result<(), EngineError> {
+        self.pending.answer(Pending::MsrRead)?;
+        let taken = sys::answer_msr(&mut self.fd, outcome.ok());
+        if taken { Ok(()) } else { Err(EngineError::WrongAnswer("a value for RDMSR")) }
+    }
+
+    fn complete_msr_write(&mut self, outcome: Result<(), GeneralProtection>) -> Result<(), EngineError> {
+        self.pending.answer(Pending::MsrWrite)?;
+        let taken = sys::answer_msr(&mut self.fd, outcome.ok().map(|()| 0));
+        if taken { Ok(()) } else { Err(EngineError::WrongAnswer("an outcome for WRMSR")) }
+    }
+
+    fn inject_exception(&mut self, exception: Exception) -> Result<(), EngineError> {
+        if exception.vector >= 32 {
+            return Err(EngineError::Configuration(format!("vector {} is no exception", exception.vector)));
+        }
+        let mut events: kvm_vcpu_events =
+            self.fd.get_vcpu_events().map_err(|error| host_error("KVM_GET_VCPU_EVENTS", error))?;
+        events.exception.injected = 1;
+        events.exception.pending = 0;
+        events.exception.nr = exception.vector;
+        events.exception.has_error_code = u8::from(exception.error_code.is_some());
+        events.exception.error_code = exception.error_code.unwrap_or(0);
+        // The optional parts of the structure stay as they are in the kernel.
+        events.flags = 0;
+        self.fd.set_vcpu_events(&events).map_err(|error| host_error("KVM_SET_VCPU_EVENTS", error))
+    }
+}
+
+/// KVM's exit as data; `None` for one that only says that a signal came.
+///
+/// The width of port accesses and the details of an internal error are not in it: [`KvmVcpu::complete_exit`].
+fn translate(exit: VcpuExit<'_>) -> Result<Option<Exit>, EngineError> {
+    let exit = match exit {
+        VcpuExit::IoOut(port, data) => Exit::IoOut { port, size: 1, data: data.to_vec() },
+        VcpuExit::IoIn(port, _) => Exit::IoIn { port, size: 1, count: 1 },
+        VcpuExit::MmioRead(gpa, data) => {
+            Exit::MmioRead { gpa, size: u8::try_from(data.len()).unwrap_or(u8::MAX) }
+        }
+        VcpuExit::MmioWrite(gpa, data) => Exit::MmioWrite { gpa, data: data.to_vec() },
+        VcpuExit::X86Rdmsr(msr) => Exit::MsrRead { index: msr.index },
+        VcpuExit::X86Wrmsr(msr) => Exit::MsrWrite { index: msr.index, value: msr.data },
+        VcpuExit::Hlt => Exit::Hlt,
+        VcpuExit::Shutdown => Exit::Shutdown,
+        VcpuExit::SystemEvent(kind, data) => Exit::SystemEvent { kind, data: data.to_vec() },
+        VcpuExit::InternalError => Exit::InternalError { suberror: 0, instruction: Vec::new() },
+        VcpuExit::Intr => return Ok(None),
+        VcpuExit::FailEntry(reason, _) => return Err(EngineError::EntryFailed(reason)),
+        VcpuExit::Unsupported(number) => {
+            return Err(EngineError::UnexpectedExit(format!("KVM exit reason {number}")));
+        }
+        other => return Err(EngineError::UnexpectedExit(format!("KVM exit {other:?}"))),
+    };
+    Ok(Some(exit))
+}

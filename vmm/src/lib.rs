@@ -1,0 +1,25 @@
+//! Engines that run a guest, and what surrounds them: guest RAM, loader, port bus, devices, the page walk.
+//!
+//! An [`engine::Engine`] is one virtual CPU. It runs until something needs an answer and hands that over as an owned
+//! [`engine::Exit`]; whoever dispatches exits never sees a hypervisor's types, and devices never name an engine.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`engine`] | what executes the guest: `engine::kvm` (x86-64 Linux only), and [`engine::scripted`] for tests |
+//! | [`memory`] | guest RAM |
+//! | [`loader`] | bare-metal ELF images, OVMF images, VMSAs, boot page tables, patching of instructions |
+//! | [`bus`], [`device`] | port I/O and the devices on it |
+//! | [`paging`] | page walks |
+//! | [`cc`] | confidential machines: exits turned into calls of the simulator |
+//!
+//! Guest RAM lies at guest-physical address zero and, for guests that believe in memory encryption, a second time at
+//! `1 << c_bit`: both names reach the same bytes, so a page can be used as private and as shared without any
+//! encryption. That models the guest's view; it isolates nothing.
+
+pub mod bus;
+pub mod cc;
+pub mod device;
+pub mod engine;
+pub mod loader;
+pub mod memory;
+pub mod paging;

@@ -1,0 +1,160 @@
+//! Guest RAM: one region from guest-physical address zero.
+
+use thiserror::Error;
+use tsmsim_simulator::env::{GuestMemory, OutOfRange};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+/// Bytes of a page, the unit of launch and of page states.
+pub const PAGE_SIZE: u64 = 4096;
+
+/// The most RAM a guest gets: it has to end below the addresses of the PCI hole, the I/O APIC and the local APIC.
+pub const MAX_RAM_SIZE: u64 = 3 << 30;
+
+/// Why guest RAM could not be had.
+#[derive(Debug, Error)]
+pub enum RamError {
+    /// Not a whole number of pages, none at all, or more than [`MAX_RAM_SIZE`].
+    #[error("guest RAM of {0:#x} bytes: needs a multiple of 4 KiB between 4 KiB and 3 GiB")]
+    Size(u64),
+    /// The host has no memory or no address space left for it.
+    #[error("guest RAM of {size:#x} bytes could not be mapped: {reason}")]
+    Map {
+        /// Bytes asked for.
+        size: u64,
+        /// What the host said.
+        reason: String,
+    },
+}
+
+/// Guest RAM, zeroed when new. Clones name the same memory.
+///
+/// The guest may write at any time, so every access copies; a caller that checks data and then uses it has to do both
+/// on its copy.
+#[derive(Clone, Debug)]
+pub struct GuestRam {
+    regions: GuestMemoryMmap,
+    size: u64,
+}
+
+impl GuestRam {
+    /// Maps `size` bytes of RAM, at guest-physical address zero.
+    pub fn new(size: u64) -> Result<Self, RamError> {
+        if size == 0 || !size.is_multiple_of(PAGE_SIZE) || size > MAX_RAM_SIZE {
+            return Err(RamError::Size(size));
+        }
+        let length = usize::try_from(size).map_err(|_| RamError::Size(size))?;
+        let regions = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), length)])
+            .map_err(|error| RamError::Map { size, reason: error.to_string() })?;
+        Ok(Self { regions, size })
+    }
+
+    /// Bytes of RAM.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether `length` bytes from `gpa` on lie wholly within RAM.
+    pub fn contains(&self, gpa: u64, length: u64) -> bool {
+        gpa.checked_add(length).is_some_and(|end| end <= self.size)
+    }
+
+    /// Copies out of guest RAM. Fails as a whole, with `buf` untouched, if the range is not RAM.
+    pub fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), OutOfRange> {
+        let len = buf.len();
+        self.check(gpa, len)?;
+        if buf.is_empty() {
+            return Ok(());
+        }
+        self.regions.read_slice(buf, GuestAddress(gpa)).map_err(|_| OutOfRange { gpa, len })
+    }
+
+    /// Copies into guest RAM. Fails as a whole, with RAM untouched, if the range is not RAM.
+    pub fn write(&self, gpa: u64, data: &[u8]) -> Result<(), OutOfRange> {
+        self.check(gpa, data.len())?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        self.regions.write_slice(data, GuestAddress(gpa)).map_err(|_| OutOfRange { gpa, len: data.len() })
+    }
+
+    /// Where this process has the first byte of RAM: what a memory slot of a hypervisor is made from.
+    ///
+    /// The mapping lives as long as any clone of this value.
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    pub(crate) fn host_address(&self) -> Result<u64, OutOfRange> {
+        use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _, MemoryRegionAddress};
+        let nowhere = OutOfRange { gpa: 0, len: 0 };
+        let region = self.regions.find_region(GuestAddress(0)).ok_or(nowhere)?;
+        let pointer = region.get_host_address(MemoryRegionAddress(0)).map_err(|_| nowhere)?;
+        u64::try_from(pointer.addr()).map_err(|_| nowhere)
+    }
+
+    fn check(&self, gpa: u64, len: usize) -> Result<(), OutOfRange> {
+        let fits = u64::try_from(len).is_ok_and(|length| self.contains(gpa, length));
+        if fits { Ok(()) } else { Err(OutOfRange { gpa, len }) }
+    }
+}
+
+impl GuestMemory for GuestRam {
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), OutOfRange> {
+        Self::read(self, gpa, buf)
+    }
+
+    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), OutOfRange> {
+        Self::write(self, gpa, data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::none(0)]
+    #[case::not_whole_pages(4097)]
+    #[case::too_much(MAX_RAM_SIZE + PAGE_SIZE)]
+    #[case::overflowing(u64::MAX)]
+    fn size_is_refused(#[case] size: u64) {
+        assert!(matches!(GuestRam::new(size), Err(RamError::Size(refused)) if refused == size));
+    }
+
+    #[test]
+    fn what_was_written_is_read_through_a_clone() {
+        let ram = GuestRam::new(2 * PAGE_SIZE).unwrap();
+        ram.clone().write(PAGE_SIZE - 2, b"over").unwrap();
+        let mut buf = [0; 6];
+        ram.read(PAGE_SIZE - 3, &mut buf).unwrap();
+        assert_eq!(&buf, b"\0over\0");
+    }
+
+    #[rstest]
+    #[case::last_byte(PAGE_SIZE - 1, 1, true)]
+    #[case::nothing_at_the_end(PAGE_SIZE, 0, true)]
+    #[case::nothing_beyond(PAGE_SIZE + 1, 0, false)]
+    #[case::one_too_many(PAGE_SIZE - 1, 2, false)]
+    #[case::wrapping(u64::MAX, 2, false)]
+    #[case::all(0, 4096, true)]
+    fn bounds(#[case] gpa: u64, #[case] len: usize, #[case] fits: bool) {
+        let ram = GuestRam::new(PAGE_SIZE).unwrap();
+        let expected = if fits { Ok(()) } else { Err(OutOfRange { gpa, len }) };
+        assert_eq!(ram.read(gpa, &mut vec![0; len]), expected);
+        assert_eq!(ram.write(gpa, &vec![1; len]), expected);
+        if !fits {
+            let mut all = vec![0; 4096];
+            ram.read(0, &mut all).unwrap();
+            assert!(all.iter().all(|&byte| byte == 0), "a refused write must leave RAM alone");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_access_is_answered(gpa: u64, len in 0usize..10_000) {
+            let ram = GuestRam::new(PAGE_SIZE).unwrap();
+            let fits = gpa <= PAGE_SIZE && u64::try_from(len).unwrap() <= PAGE_SIZE - gpa;
+            prop_assert_eq!(ram.write(gpa, &vec![7; len]).is_ok(), fits);
+            prop_assert_eq!(ram.read(gpa, &mut vec![0; len]).is_ok(), fits);
+        }
+    }
+}
