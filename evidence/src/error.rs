@@ -52,7 +52,7 @@ pub enum EvidenceError {
         /// How many there are.
         count: usize,
     },
-    /// Neither a certificate, nor a revocation list, nor a certificate table.
+    /// Not a certificate, a revocation list or a certificate table where one of these is expected.
     #[error(
         "{name}: {what}; certificates (DER, PEM), revocation lists (DER, PEM) and certificate tables are taken"
     )]

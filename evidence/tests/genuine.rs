@@ -175,6 +175,21 @@ fn certificates_in_any_form_are_sorted_by_what_they_are() {
 }
 
 #[test]
+fn a_root_is_taken_in_either_form() {
+    let pem = String::from_utf8(genuine("milan-ask-ark.pem")).unwrap();
+    let (_, ark) = pem.split_at(pem.rfind("-----BEGIN").unwrap());
+    let given = TrustedRoot::Given(genuine("ark.der"));
+    assert_eq!(TrustedRoot::from_bytes("ark.pem", ark.as_bytes().to_vec()).unwrap(), given);
+    assert_eq!(TrustedRoot::from_bytes("ark.der", genuine("ark.der")).unwrap(), given);
+    let several = TrustedRoot::from_bytes("chain.pem", pem.into_bytes()).unwrap_err();
+    assert!(several.to_string().starts_with("chain.pem: 2 PEM blocks, where one is expected"));
+    let report = TrustedRoot::from_bytes("report.bin", genuine("milan-report.bin")).unwrap_err();
+    assert!(
+        report.to_string().starts_with("report.bin: not a certificate, which breaks off at certificate: ")
+    );
+}
+
+#[test]
 fn a_root_of_another_line_is_refused() {
     let mut bundle = Bundle {
         report: genuine("milan-report.bin"),

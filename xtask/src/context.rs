@@ -73,10 +73,19 @@ impl Context {
     }
 
     /// Cargo for the bare-metal guest, in a directory of its own. Flags from the environment would replace those that
-    /// `.cargo/config.toml` gives the guest's target, so they are taken away.
+    /// `.cargo/config.toml` gives the guest's target, so they are taken away. Panic messages hold paths, which are part of
+    /// the image and so of its measurement: they are cut down to what is the same on every machine.
     pub(crate) fn cargo_guest(&self, subcommand: &str) -> Command {
         let mut command = self.cargo(subcommand, &self.target.join("guest"));
         command.args(["--release", "--package", GUEST, "--target", GUEST_TARGET]);
+        let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
+        let cargo_home = cargo_home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+        for (from, to) in [(Some(self.root.clone()), "/tsmsim"), (cargo_home, "/cargo")] {
+            if let Some(from) = from {
+                let flag = format!("--remap-path-prefix={}={to}", from.display());
+                command.arg("--config").arg(format!("target.{GUEST_TARGET}.rustflags=[{flag:?}]"));
+            }
+        }
         command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
         command
     }

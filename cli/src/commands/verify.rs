@@ -57,7 +57,9 @@ fn policy(args: &VerifyArgs) -> Result<Policy, Failure> {
         None => now(),
     };
     let trust = match &args.root {
-        Some(path) => TrustedRoot::Given(root(path).map_err(|error| Failure::Usage(error.to_string()))?),
+        Some(path) => read_file(path)
+            .and_then(|bytes| TrustedRoot::from_bytes(&path.display().to_string(), &bytes))
+            .map_err(|error| Failure::Usage(error.to_string()))?,
         None => TrustedRoot::Recognised,
     };
     Ok(Policy {
@@ -68,12 +70,4 @@ fn policy(args: &VerifyArgs) -> Result<Policy, Failure> {
         allow_masked_chip_id: args.allow_masked_chip_id,
         ..Policy::at(at)
     })
-}
-
-/// The DER of a root certificate, from DER or PEM.
-fn root(path: &std::path::Path) -> Result<Vec<u8>, EvidenceError> {
-    let mut bundle = Bundle::default();
-    let name = path.display().to_string();
-    bundle.add_certificates(&name, &read_file(path)?)?;
-    bundle.ark.ok_or(EvidenceError::NotACertificate { name, what: "no ARK, which a root must be".to_owned() })
 }

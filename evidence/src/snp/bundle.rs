@@ -137,7 +137,7 @@ fn blocks(name: &str, bytes: &[u8]) -> Result<Vec<PemBlock>, EvidenceError> {
 }
 
 /// The DER of a file that holds one thing in DER or PEM.
-fn to_der(name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, EvidenceError> {
+pub(super) fn to_der(name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, EvidenceError> {
     if !is_pem(&bytes) {
         return Ok(bytes);
     }

@@ -2,7 +2,8 @@
 
 use tsmsim_abi::snp::tcb::TcbParts;
 
-use crate::Timestamp;
+use super::bundle::to_der;
+use crate::{EvidenceError, Timestamp, x509::Certificate};
 
 /// Which roots are good enough.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -14,6 +15,23 @@ pub enum TrustedRoot {
     Vendor,
     /// Exactly this certificate (DER).
     Given(Vec<u8>),
+}
+
+impl TrustedRoot {
+    /// [`TrustedRoot::Given`] from a file's content, DER or PEM. `name` is the file's, for messages.
+    ///
+    /// # Errors
+    /// [`EvidenceError`] if it is not one certificate.
+    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, EvidenceError> {
+        let der = to_der(name, bytes)?;
+        match Certificate::read(&der) {
+            Ok(_) => Ok(Self::Given(der)),
+            Err(malformed) => Err(EvidenceError::NotACertificate {
+                name: name.to_owned(),
+                what: format!("not a certificate, which breaks off at {malformed}"),
+            }),
+        }
+    }
 }
 
 /// What is demanded. [`Policy::at`] demands what every report of a production guest fulfils; set fields for more or for less.
