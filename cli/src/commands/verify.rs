@@ -58,7 +58,7 @@ fn policy(args: &VerifyArgs) -> Result<Policy, Failure> {
     };
     let trust = match &args.root {
         Some(path) => read_file(path)
-            .and_then(|bytes| TrustedRoot::from_bytes(&path.display().to_string(), &bytes))
+            .and_then(|bytes| TrustedRoot::from_bytes(&path.display().to_string(), bytes))
             .map_err(|error| Failure::Usage(error.to_string()))?,
         None => TrustedRoot::Recognised,
     };

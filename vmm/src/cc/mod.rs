@@ -4,3 +4,5 @@
 pub mod boot;
 pub mod host;
 pub mod snp;
+#[cfg(test)]
+mod tests;
