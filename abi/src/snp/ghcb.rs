@@ -225,6 +225,8 @@ open_codes! {
     APIC_ID_LIST = 0x8000_0017;
     /// Run at VMPL.
     RUN_VMPL = 0x8000_0018;
+    /// Secure AVIC.
+    SECURE_AVIC = 0x8000_001a;
     /// Hypervisor feature support.
     HYPERVISOR_FEATURES = 0x8000_fffd;
     /// Termination request.

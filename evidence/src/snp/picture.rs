@@ -42,7 +42,7 @@ pub fn svg(bundle: &Bundle, verdict: &Verdict) -> String {
         escape(&verdict.summary())
     );
     let (colour, _) = colours(if verdict.accepted() { Outcome::Passed } else { Outcome::Failed });
-    let headline = cut(&verdict.summary(), HEADLINE_LENGTH);
+    let headline = cut(&heading(verdict), HEADLINE_LENGTH);
     text(
         &mut out,
         MARGIN,
@@ -55,6 +55,11 @@ pub fn svg(bundle: &Bundle, verdict: &Verdict) -> String {
         draw(&mut out, TOP + index * STEP, part, index + 1 < parts.len());
     }
     out + "</svg>\n"
+}
+
+/// The verdict in a line; whose root it is stands below it.
+fn heading(verdict: &Verdict) -> String {
+    if verdict.accepted() { format!("accepted, as of {}", verdict.at) } else { verdict.summary() }
 }
 
 fn draw(out: &mut String, y: usize, part: &Part, arrow: bool) {
