@@ -6,6 +6,7 @@ mod console;
 mod evidence;
 mod failure;
 mod guest;
+mod local;
 mod output;
 mod platform;
 

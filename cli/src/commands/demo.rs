@@ -7,6 +7,7 @@ use tsmsim_abi::snp::{policy::GuestPolicy, report::AttestationReport, tcb::Produ
 use tsmsim_keys::Seed;
 use tsmsim_simulator::snp::{
     firmware::Firmware,
+    guest::ExtendedReport,
     platform::{Platform, PlatformConfig},
 };
 use tsmsim_vmm::{
@@ -14,7 +15,6 @@ use tsmsim_vmm::{
         boot::{BootRequest, BootedGuest, boot, c_bit},
         snp::End,
     },
-    engine::EngineError,
     loader::bare_metal::GuestTask,
 };
 use zerocopy::FromBytes;
@@ -25,19 +25,28 @@ use crate::{
     evidence::Evidence,
     failure::Failure,
     guest::{self, Guest},
+    local::Local,
     output::{hex, print, print_json, table},
     platform::{self, Certificates},
 };
 
 /// How long one guest may run. The slow kind of KVM needs about a second.
 const GUEST_TIME: Duration = Duration::from_secs(60);
+/// The C-bit of the real chips.
+const HARDWARE_C_BIT: u8 = 51;
 
 /// What is shown: a platform and the key that signs.
-const SCENES: [(ProductLine, Option<&str>); 4] = [
-    (ProductLine::Milan, None),
-    (ProductLine::Genoa, None),
-    (ProductLine::Turin, None),
-    (ProductLine::Genoa, Some("tsmsim")),
+#[derive(Clone, Copy)]
+struct Scene {
+    line: ProductLine,
+    csp_id: Option<&'static str>,
+}
+
+const SCENES: [Scene; 4] = [
+    Scene { line: ProductLine::Milan, csp_id: None },
+    Scene { line: ProductLine::Genoa, csp_id: None },
+    Scene { line: ProductLine::Turin, csp_id: None },
+    Scene { line: ProductLine::Genoa, csp_id: Some("tsmsim") },
 ];
 
 /// One row of the table.
@@ -45,7 +54,8 @@ struct Row {
     name: String,
     report_version: u32,
     key: &'static str,
-    checks: (usize, usize),
+    /// Checks of the guest's that passed, and all; `None` where nothing ran in a virtual machine.
+    checks: Option<(usize, usize)>,
     measurement: [u8; 48],
     took: Duration,
     /// Why it is refused; `None` if all is well.
@@ -55,96 +65,132 @@ struct Row {
 /// Runs the command.
 pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let guest = guest::load(args.kernel.as_deref())?;
-    let c_bit = c_bit().map_err(lacking)?;
     let mut rows = Vec::new();
-    for (line, csp_id) in SCENES {
-        rows.push(scene(args, &guest, c_bit, line, csp_id)?);
+    let kvm = c_bit();
+    if let Ok(c_bit) = kvm {
+        for scene in SCENES {
+            rows.push(scene.under_kvm(args, &guest, c_bit)?);
+        }
+    }
+    for scene in SCENES {
+        rows.push(scene.in_process(args)?);
     }
     if args.json {
         print_json(&rows.iter().map(Row::to_json).collect());
     } else {
         print(&rendered(&rows));
     }
-    if rows.iter().all(|row| row.refused.is_none()) { Ok(()) } else { Err(Failure::Refused) }
+    if rows.iter().any(|row| row.refused.is_some()) {
+        return Err(Failure::Refused);
+    }
+    kvm.map(drop).map_err(|error| Failure::Lacking(format!("no virtual machine can be run here: {error}")))
 }
 
-/// What KVM lacks is what this machine lacks.
-fn lacking(error: EngineError) -> Failure {
-    Failure::Lacking(format!("no guest can be run here: {error}"))
+impl Scene {
+    fn name(self, how: &str) -> String {
+        let key = if self.csp_id.is_some() { "vlek" } else { "vcek" };
+        format!("{how}-{}-{key}", self.line.name().to_lowercase())
+    }
+
+    fn platform(self, c_bit: u8) -> Result<Platform, Failure> {
+        let config = PlatformConfig::new(self.line).with_c_bit(c_bit);
+        let config = self.csp_id.into_iter().fold(config, PlatformConfig::with_vlek);
+        config.build(&Seed::DEFAULT).map_err(|error| Failure::because("building the platform", error))
+    }
+
+    fn row(self, how: &str, described: &Platform, report_measurement: [u8; 48], took: Duration) -> Row {
+        Row {
+            name: self.name(how),
+            report_version: described.report_version(),
+            key: if self.csp_id.is_some() { "VLEK" } else { "VCEK" },
+            checks: None,
+            measurement: report_measurement,
+            took,
+            refused: None,
+        }
+    }
+
+    /// A bare-metal guest in a virtual machine.
+    fn under_kvm(self, args: &DemoArgs, guest: &Guest, c_bit: u8) -> Result<Row, Failure> {
+        let described = self.platform(c_bit)?;
+        let certificates = platform::certificates(&described)?;
+        let report_data = nonce()?;
+        let request = BootRequest {
+            elf: &guest.elf,
+            firmware: Firmware::new(self.platform(c_bit)?),
+            c_bit,
+            certificates: certificates.table.clone(),
+            policy: GuestPolicy::DEFAULT,
+            task: GuestTask { mode: 0, count: 0, report_data },
+            console: args.verbose.then(|| Box::new(std::io::stderr()) as _),
+        };
+        let started = Instant::now();
+        let BootedGuest { mut machine, console, .. } =
+            boot(request).map_err(|error| Failure::because("booting the guest", error))?;
+        let end = machine
+            .run(started + GUEST_TIME)
+            .map_err(|error| Failure::because("running the guest", error))?;
+        let console = Console::read(&console.contents());
+        let row = self.row("kvm", &described, *guest.measure().as_bytes(), started.elapsed());
+        let directory = args.out.as_ref().map(|out| out.join(&row.name));
+        let refused = match obtained(&console, &described, &certificates, &report_data) {
+            Ok(evidence) => {
+                directory.map(|directory| evidence.write(&directory)).transpose()?;
+                evidence.judge(Some(row.measurement)).reason()
+            }
+            Err(why) => Some(why),
+        };
+        let checks = (console.checks.iter().filter(|check| check.passed).count(), console.checks.len());
+        let refused = refused.or_else(|| (end != End::Done(0)).then(|| end.to_string()));
+        Ok(Row { checks: Some(checks), refused, ..row })
+    }
+
+    /// The same firmware, asked from inside this process.
+    fn in_process(self, args: &DemoArgs) -> Result<Row, Failure> {
+        let described = self.platform(HARDWARE_C_BIT)?;
+        let certificates = platform::certificates(&described)?;
+        let local = Local::new(nonce()?);
+        let failed = |error| Failure::because("running the in-process guest", error);
+        let platform = self.platform(HARDWARE_C_BIT)?;
+        let started = Instant::now();
+        let mut guest = local.launch(platform, &certificates.table, &Seed::DEFAULT).map_err(failed)?;
+        let ExtendedReport { report, certificates: table } = local.ask(&mut guest).map_err(failed)?;
+        let row = self.row("in-process", &described, report.measurement, started.elapsed());
+        let evidence = Evidence {
+            platform: &described,
+            report: &report,
+            certificates: &certificates,
+            table: &table,
+            inblob: &local.inblob,
+        };
+        if let Some(out) = &args.out {
+            evidence.write(&out.join(&row.name))?;
+        }
+        Ok(Row { refused: evidence.judge(None).reason(), ..row })
+    }
 }
 
-fn build(line: ProductLine, csp_id: Option<&str>, c_bit: u8) -> Result<Platform, Failure> {
-    let config = PlatformConfig::new(line).with_c_bit(c_bit);
-    let config = csp_id.into_iter().fold(config, PlatformConfig::with_vlek);
-    config.build(&Seed::DEFAULT).map_err(|error| Failure::because("building the platform", error))
+fn nonce() -> Result<[u8; 64], Failure> {
+    let mut nonce = [0; 64];
+    getrandom::fill(&mut nonce).map_err(|error| Failure::because("asking for randomness", error))?;
+    Ok(nonce)
 }
 
-fn scene(
-    args: &DemoArgs,
-    guest: &Guest,
-    c_bit: u8,
-    line: ProductLine,
-    csp_id: Option<&str>,
-) -> Result<Row, Failure> {
-    let described = build(line, csp_id, c_bit)?;
-    let certificates = platform::certificates(&described)?;
-    let mut report_data = [0; 64];
-    getrandom::fill(&mut report_data).map_err(|error| Failure::because("asking for randomness", error))?;
-    let request = BootRequest {
-        elf: &guest.elf,
-        firmware: Firmware::new(build(line, csp_id, c_bit)?),
-        c_bit,
-        certificates: certificates.table.clone(),
-        policy: GuestPolicy::DEFAULT,
-        task: GuestTask { mode: 0, count: 0, report_data },
-        console: args.verbose.then(|| Box::new(std::io::stderr()) as _),
-    };
-    let started = Instant::now();
-    let BootedGuest { mut machine, console, .. } =
-        boot(request).map_err(|error| Failure::Lacking(format!("the guest cannot be booted: {error}")))?;
-    let end =
-        machine.run(started + GUEST_TIME).map_err(|error| Failure::because("running the guest", error))?;
-    let took = started.elapsed();
-    let console = Console::read(&console.contents());
-    let name =
-        format!("kvm-{}-{}", line.name().to_lowercase(), if csp_id.is_some() { "vlek" } else { "vcek" });
-    let refused = match judge(args, guest, &described, &certificates, &console, &report_data, &name)? {
-        None if end != End::Done(0) => Some(end.to_string()),
-        refused => refused,
-    };
-    Ok(Row {
-        name,
-        report_version: described.report_version(),
-        key: if csp_id.is_some() { "VLEK" } else { "VCEK" },
-        checks: (console.checks.iter().filter(|check| check.passed).count(), console.checks.len()),
-        measurement: *guest.measure().as_bytes(),
-        took,
-        refused,
-    })
-}
-
-/// Judges what the guest printed; keeps it if asked to.
-fn judge(
-    args: &DemoArgs,
-    guest: &Guest,
-    platform: &Platform,
-    certificates: &Certificates,
-    console: &Console,
-    inblob: &[u8; 64],
-    name: &str,
-) -> Result<Option<String>, Failure> {
+/// The evidence that a guest printed, or why there is none.
+fn obtained<'a>(
+    console: &'a Console,
+    platform: &'a Platform,
+    certificates: &'a Certificates,
+    inblob: &'a [u8; 64],
+) -> Result<Evidence<'a>, String> {
     if let Some(why) = console.failure() {
-        return Ok(Some(why));
+        return Err(why);
     }
-    let report = console.blob("report").and_then(|bytes| AttestationReport::read_from_bytes(bytes).ok());
-    let (Some(report), Some(table)) = (report, console.blob("certificates")) else {
-        return Ok(Some("the guest printed no report or no certificates".to_owned()));
-    };
-    let evidence = Evidence { platform, report: &report, certificates, table, inblob };
-    if let Some(out) = &args.out {
-        evidence.write(&out.join(name))?;
+    let report = console.blob("report").and_then(|bytes| AttestationReport::ref_from_bytes(bytes).ok());
+    match (report, console.blob("certificates")) {
+        (Some(report), Some(table)) => Ok(Evidence { platform, report, certificates, table, inblob }),
+        _ => Err("the guest printed no report or no certificates".to_owned()),
     }
-    Ok(evidence.judge(Some(*guest.measure().as_bytes())).reason())
 }
 
 impl Row {
@@ -153,34 +199,34 @@ impl Row {
             "name": self.name,
             "report_version": self.report_version,
             "signing_key": self.key.to_lowercase(),
-            "checks_passed": self.checks.0,
-            "checks": self.checks.1,
+            "checks_passed": self.checks.map(|checks| checks.0),
+            "checks": self.checks.map(|checks| checks.1),
             "measurement": hex(&self.measurement),
             "milliseconds": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
             "verified": self.refused.is_none(),
             "reason": self.refused,
         })
     }
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            format!("v{}", self.report_version),
+            self.key.to_owned(),
+            self.checks.map_or_else(|| "-".to_owned(), |(passed, all)| format!("{passed}/{all}")),
+            format!("{}…", &hex(&self.measurement)[..16]),
+            format!("{} ms", self.took.as_millis()),
+            self.refused.clone().unwrap_or_else(|| "verified under the synthetic root".to_owned()),
+        ]
+    }
 }
 
 fn rendered(rows: &[Row]) -> String {
-    let cells: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| {
-            vec![
-                row.name.clone(),
-                format!("v{}", row.report_version),
-                row.key.to_owned(),
-                format!("{}/{}", row.checks.0, row.checks.1),
-                format!("{}…", &hex(&row.measurement)[..16]),
-                format!("{} ms", row.took.as_millis()),
-                row.refused.clone().unwrap_or_else(|| "verified under the synthetic root".to_owned()),
-            ]
-        })
-        .collect();
+    let cells: Vec<Vec<String>> = rows.iter().map(Row::cells).collect();
     let heading = ["guest", "report", "key", "guest's checks", "measurement", "time", "evidence"];
     format!(
-        "{}\nEach guest ran under /dev/kvm, spoke the GHCB protocol, and got its report through an encrypted guest message.\n",
+        "{}\nkvm: a guest under /dev/kvm that spoke the GHCB protocol and got its report through an encrypted guest message.\n\
+         in-process: the same firmware, asked by a guest without a virtual machine.\n",
         table(&heading, &cells)
     )
 }

@@ -1,36 +1,36 @@
 //! `tsmsim report`: evidence without any guest.
 
-use tsmsim_abi::snp::{PAGE_SIZE, launch::PageType, payload::KeySel, policy::GuestPolicy};
-use tsmsim_keys::Seed;
-use tsmsim_simulator::snp::{
-    firmware::Firmware,
-    guest::{ExtendedReport, GuestError, IMAGE_GPA, InProcessGuest, World},
-    host::{HostConfig, LaunchPlan, PageContents, PlannedPage},
-    platform::Platform,
-};
+use tsmsim_abi::snp::policy::GuestPolicy;
+use tsmsim_simulator::snp::guest::ExtendedReport;
 
 use crate::{
     args::{ReportArgs, Tee, UserData},
     commands::{keys::seed, verify::accepted},
     evidence::Evidence,
     failure::Failure,
+    local::Local,
     output::{hex, print, print_json, read_file},
-    platform::{self, Certificates},
+    platform,
 };
-
-/// Memory of the in-process guest.
-const RAM: usize = 1 << 20;
 
 /// Runs the command.
 pub(crate) fn run(args: &ReportArgs) -> Result<(), Failure> {
     let Tee::Snp = args.tee;
     let inblob = user_data(&args.user_data)?;
+    let local = Local {
+        policy: args.policy.map_or(GuestPolicy::DEFAULT, GuestPolicy::from),
+        host_data: args.host_data.unwrap_or_default(),
+        vmpl: args.vmpl,
+        inblob,
+    };
     // One platform signs, another one (the same, from the same seed) describes: the firmware owns its platform.
     let described = platform::build(&args.platform)?;
     let certificates = platform::certificates(&described)?;
-    let mut guest = launch(args, platform::build(&args.platform)?, &certificates, &inblob)
+    let seed = seed(args.platform.seed.as_deref())?;
+    let mut guest = local
+        .launch(platform::build(&args.platform)?, &certificates.table, &seed)
         .map_err(|error| Failure::because("launching the in-process guest", error))?;
-    let obtained = obtain(&mut guest, args, &inblob);
+    let obtained = local.ask(&mut guest);
     platform::write_journal(&args.platform, &guest.world().journal)?;
     let ExtendedReport { report, certificates: table } =
         obtained.map_err(|error| Failure::because("asking for a report", error))?;
@@ -46,12 +46,8 @@ pub(crate) fn run(args: &ReportArgs) -> Result<(), Failure> {
     if args.json {
         print_json(&description);
     } else {
-        print(&format!(
-            "measurement {}\n{}: {}\n",
-            hex(&report.measurement),
-            args.out.display(),
-            verdict.summary()
-        ));
+        let measurement = hex(&report.measurement);
+        print(&format!("measurement {measurement}\n{}: {}\n", args.out.display(), verdict.summary()));
     }
     accepted(&verdict)
 }
@@ -69,42 +65,4 @@ fn user_data(args: &UserData) -> Result<[u8; 64], Failure> {
         .ok_or_else(|| Failure::Usage(format!("a report carries 64 bytes, not {}", bytes.len())))?
         .copy_from_slice(&bytes);
     Ok(inblob)
-}
-
-/// Launches a guest of one page, whose entropy follows from the seed and the user data: the same arguments give the
-/// same evidence.
-fn launch(
-    args: &ReportArgs,
-    platform: Platform,
-    certificates: &Certificates,
-    inblob: &[u8; 64],
-) -> Result<InProcessGuest, GuestError> {
-    let mut image = Box::new([0; PAGE_SIZE]);
-    let text = b"tsmsim report: a guest of one page, which asks for a report and ends";
-    image[..text.len()].copy_from_slice(text);
-    let policy = args.policy.map_or(GuestPolicy::DEFAULT, GuestPolicy::from);
-    let mut plan = LaunchPlan::from(policy);
-    plan.host_data = args.host_data.unwrap_or_default();
-    plan.pages.push(PlannedPage {
-        page_type: PageType::NORMAL,
-        attributes: IMAGE_GPA.into(),
-        contents: PageContents::Given(image),
-    });
-    let seed = seed(args.platform.seed.as_deref()).unwrap_or(Seed::DEFAULT);
-    let config = HostConfig {
-        ram: std::iter::once(0..RAM as u64).collect(),
-        certificates: certificates.table.clone(),
-        ..HostConfig::default()
-    };
-    let world = World::new(RAM, seed.derive_seed(&[b"tsmsim report", inblob]));
-    InProcessGuest::launch(Firmware::new(platform), config, plan, world)
-}
-
-fn obtain(
-    guest: &mut InProcessGuest,
-    args: &ReportArgs,
-    inblob: &[u8; 64],
-) -> Result<ExtendedReport, GuestError> {
-    let pages = guest.layout().cert_pages;
-    guest.extended_report(inblob, args.vmpl, KeySel::VlekElseVcek, pages)
 }
