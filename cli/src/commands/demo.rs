@@ -215,7 +215,7 @@ impl Row {
             self.key.to_owned(),
             self.checks.map_or_else(|| "-".to_owned(), |(passed, all)| format!("{passed}/{all}")),
             format!("{}…", &hex(&self.measurement)[..16]),
-            format!("{} ms", self.took.as_millis()),
+            format!("{:.1} ms", self.took.as_secs_f64() * 1000.0),
             self.refused.clone().unwrap_or_else(|| "verified under the synthetic root".to_owned()),
         ]
     }
