@@ -15,6 +15,7 @@ use tsmsim_simulator::{
     journal::Journal,
     snp::{
         firmware::Firmware,
+        guest::World,
         host::{Action, HostConfig, Hypervisor, LaunchError, LaunchPlan, Termination, WalkedPage},
         rmp::{PageSize, RmpOutcome},
     },
@@ -89,7 +90,6 @@ impl std::fmt::Display for End {
 struct Devices {
     bus: PortBus,
     cpuid: CpuidTable,
-    exit_code: Rc<Cell<Option<u8>>>,
 }
 
 /// A machine with one vCPU that runs an SNP guest.
@@ -98,12 +98,9 @@ pub struct SnpMachine<E> {
     hypervisor: Hypervisor,
     /// MSR C001_0130h.
     ghcb_msr: GhcbMsr,
-    ram: GuestRam,
-    devices: Devices,
-    clock: Box<dyn Clock>,
-    entropy: Box<dyn Entropy>,
-    faults: Box<dyn FaultHook>,
-    journal: Journal,
+    world: World,
+    /// What the guest wrote to [`EXIT_PORT`].
+    exit_code: Rc<Cell<Option<u8>>>,
 }
 
 /// What a machine consists of.
@@ -157,25 +154,24 @@ impl<E: Engine> SnpMachine<E> {
     pub fn launch_with(
         parts: SnpMachineParts<E>,
         clock: Box<dyn Clock>,
-        mut entropy: Box<dyn Entropy>,
-        mut faults: Box<dyn FaultHook>,
+        entropy: Box<dyn Entropy>,
+        faults: Box<dyn FaultHook>,
     ) -> Result<Self, SnpMachineError> {
         let SnpMachineParts { mut engine, ram, mut bus, cpuid, firmware, host, plan, vmsa } = parts;
         let exit_code = Rc::new(Cell::new(None));
         bus.insert(EXIT_PORT, NonZeroU16::MIN, Box::new(ExitPort(exit_code.clone())))?;
-        let mut journal = Journal::new();
-        let mut env = Env {
-            memory: &ram,
-            clock: &*clock,
-            entropy: &mut *entropy,
-            journal: &mut journal,
-            faults: &mut *faults,
+        let mut world = World {
+            memory: Box::new(ram),
+            clock,
+            entropy,
+            journal: Journal::new(),
+            faults,
+            devices: Box::new(Devices { bus, cpuid }),
         };
+        let (mut env, _) = world.env();
         let hypervisor = Hypervisor::launch(firmware, host, &plan, &mut env)?;
         engine.set_initial_state(&initial_state(&vmsa))?;
-        let devices = Devices { bus, cpuid, exit_code };
-        let ghcb_msr = GhcbMsr::default();
-        Ok(Self { engine, hypervisor, ghcb_msr, ram, devices, clock, entropy, faults, journal })
+        Ok(Self { engine, hypervisor, ghcb_msr: GhcbMsr::default(), world, exit_code })
     }
 
     /// Runs the guest until it ends or the deadline passes. After [`End::Deadline`] it can be run on.
@@ -201,10 +197,7 @@ impl<E: Engine> SnpMachine<E> {
                 Some(PatchedInstruction::Vmgexit) => Ok(self.vmgexit()),
                 Some(PatchedInstruction::Pvalidate) => self.page_instruction(Hypervisor::pvalidate),
                 Some(PatchedInstruction::Rmpadjust) => self.page_instruction(Hypervisor::rmpadjust),
-                None => {
-                    self.devices.bus.write(port, size, &data);
-                    Ok(self.devices.exit_code.get().map(End::Done))
-                }
+                None => Ok(self.port_output(port, size, &data)),
             },
             Exit::IoIn { port, size, count } => self.port_input(port, size, count),
             // Nothing lies outside RAM: reads float, writes go nowhere.
@@ -241,26 +234,38 @@ impl<E: Engine> SnpMachine<E> {
     }
 
     fn port_input(&mut self, port: u16, size: u8, count: u32) -> Result<Option<End>, EngineError> {
+        let size = size.clamp(1, 4);
         let mut data = vec![0; usize::from(size) * usize::try_from(count).unwrap_or(0)];
-        self.devices.bus.read(port, size, &mut data);
+        for item in data.chunks_mut(size.into()) {
+            let value = self.world.devices.port_in(port, size).to_le_bytes();
+            item.copy_from_slice(&value[..item.len()]);
+        }
         self.engine.complete_io_in(&data)?;
         Ok(None)
     }
 
+    fn port_output(&mut self, port: u16, size: u8, data: &[u8]) -> Option<End> {
+        for item in data.chunks(size.clamp(1, 4).into()) {
+            let mut value = [0; 4];
+            value[..item.len()].copy_from_slice(item);
+            self.world.devices.port_out(port, size, u32::from_le_bytes(value));
+        }
+        self.done()
+    }
+
+    /// Whether the guest said that it is done.
+    fn done(&self) -> Option<End> {
+        self.exit_code.get().map(End::Done)
+    }
+
     /// VMGEXIT: the value of the GHCB MSR says what the guest wants.
     fn vmgexit(&mut self) -> Option<End> {
-        let mut env = Env {
-            memory: &self.ram,
-            clock: &*self.clock,
-            entropy: &mut *self.entropy,
-            journal: &mut self.journal,
-            faults: &mut *self.faults,
-        };
-        let outcome = self.hypervisor.vmgexit(0, self.ghcb_msr, &mut env, &mut self.devices);
+        let (mut env, devices) = self.world.env();
+        let outcome = self.hypervisor.vmgexit(0, self.ghcb_msr, &mut env, devices);
         self.ghcb_msr = outcome.msr;
         match outcome.action {
             // A vCPU that is not there cannot be started; there is one vCPU, and it runs on.
-            Action::Resume | Action::StartVcpu { .. } => self.devices.exit_code.get().map(End::Done),
+            Action::Resume | Action::StartVcpu { .. } => self.done(),
             Action::Halted | Action::ResetHold | Action::StopVcpu { .. } => Some(End::Halted),
             Action::Terminated(termination) => Some(End::Terminated(termination)),
         }
@@ -279,7 +284,7 @@ impl<E: Engine> SnpMachine<E> {
         }
         let mut registers = self.engine.registers()?;
         let c_bit = self.hypervisor.config().c_bit;
-        let Ok(walked) = Walk::new(&self.ram, &system, Some(c_bit)).translate(registers.rax) else {
+        let Ok(walked) = Walk::new(&*self.world.memory, &system, Some(c_bit)).translate(registers.rax) else {
             self.engine.inject_exception(Exception::general_protection(0))?;
             return Ok(None);
         };
@@ -288,13 +293,7 @@ impl<E: Engine> SnpMachine<E> {
             c_bit: walked.encrypted,
             size: if walked.size == paging::PageSize::Size4KiB { PageSize::Size4K } else { PageSize::Size2M },
         };
-        let mut env = Env {
-            memory: &self.ram,
-            clock: &*self.clock,
-            entropy: &mut *self.entropy,
-            journal: &mut self.journal,
-            faults: &mut *self.faults,
-        };
+        let (mut env, _) = self.world.env();
         let outcome =
             instruction(&mut self.hypervisor, page, registers.rcx & 0xffff_ffff, registers.rdx, &mut env);
         set_result(&mut registers, outcome);
@@ -305,7 +304,7 @@ impl<E: Engine> SnpMachine<E> {
     /// What happened so far.
     #[must_use]
     pub const fn journal(&self) -> &Journal {
-        &self.journal
+        &self.world.journal
     }
 
     /// The host's side of the guest.
