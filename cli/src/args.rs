@@ -215,11 +215,12 @@ pub(crate) struct MeasureArgs {
     /// An OVMF image.
     #[arg(long, value_name = "FILE")]
     pub(crate) ovmf: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) firmware: OvmfArgs,
     /// Answer in JSON.
     #[arg(long)]
     pub(crate) json: bool,
+    // Last: its heading holds for all that follows.
+    #[command(flatten)]
+    pub(crate) firmware: OvmfArgs,
 }
 
 /// How a guest with an OVMF image is launched.

@@ -127,6 +127,13 @@ pub fn boot(request: BootRequest<'_>) -> Result<BootedGuest, BootError> {
         vmsa: guest.vmsa.clone(),
     })?;
     let patches = guest.patch()?;
+    tracing::info!(c_bit, patched = patches.sites.len(), skipped = patches.skipped.len(), "guest launched");
+    for skipped in &patches.skipped {
+        tracing::warn!(
+            ?skipped,
+            "looks like an instruction that should be patched, but cannot be proven to be one"
+        );
+    }
     Ok(BootedGuest { machine, console: output, patches })
 }
 

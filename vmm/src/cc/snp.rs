@@ -182,6 +182,7 @@ impl<E: Engine> SnpMachine<E> {
         loop {
             let exit = self.engine.run(deadline)?;
             if let Some(end) = self.dispatch(exit)? {
+                tracing::info!(%end, "guest ended");
                 return Ok(end);
             }
         }
