@@ -7,6 +7,7 @@
 //! | module | documents |
 //! |---|---|
 //! | [`snp`] | AMD 56860 SEV-SNP Firmware ABI (rev. 1.58), AMD 56421 GHCB specification (rev. 2.04), AMD 24593 APM volume 2 |
+//! | [`tdx`] | Intel 348551 TDX Module ABI Reference 1.5, 348552 (344426) Guest-Host-Communication Interface, DCAP quoting library API, TCG PC Client Platform Firmware Profile |
 //! | [`guid`] | EFI GUIDs |
 //! | [`guest_test`] | ours: how a bare-metal test guest and its host talk |
 #![no_std]
@@ -19,3 +20,4 @@ mod macros;
 pub mod guest_test;
 pub mod guid;
 pub mod snp;
+pub mod tdx;

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use const_oid::db::rfc5280::{ID_CE_AUTHORITY_KEY_IDENTIFIER, ID_CE_CRL_NUMBER};
+use const_oid::db::rfc5280::ID_CE_CRL_NUMBER;
 use der::asn1::{Any, BitString, Uint};
 use der::{Encode, Sequence, Tag};
 use spki::AlgorithmIdentifierOwned;
 use x509_cert::ext::Extension;
-use x509_cert::ext::pkix::AuthorityKeyIdentifier;
 use x509_cert::name::Name;
 use x509_cert::time::Time;
 
-use crate::certificate::{CertificateSigner, extension, key_identifier, pem, signature_bits};
-use crate::{Certificate, Fingerprint, KeysError};
+use crate::certificate::{CertificateSigner, extension, pem, signature_bits};
+use crate::profile::{not_after, not_before};
+use crate::{Fingerprint, KeysError};
 
 /// A signed revocation list. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,6 +51,13 @@ pub struct RevokedCertificate {
     pub serial_number: Vec<u8>,
     /// When.
     pub revocation_date: Time,
+    /// `crlEntryExtensions`, a reason for example. Without any, the field is left out.
+    pub extensions: Vec<Extension>,
+}
+
+/// `CRLNumber`, RFC 5280 section 5.2.3.
+pub(crate) fn crl_number(number: u32) -> Result<Extension, KeysError> {
+    extension(ID_CE_CRL_NUMBER, false, &Uint::new(&number.to_be_bytes())?)
 }
 
 /// A revocation list before it is signed.
@@ -79,30 +86,17 @@ pub struct CrlDraft {
 }
 
 impl CrlDraft {
-    /// An empty list of version 2 with authority key identifier and CRL number.
-    pub(crate) fn new(
-        issuer: &Certificate,
-        signer: Arc<dyn CertificateSigner>,
-        this_update: Time,
-        next_update: Time,
-        number: u32,
-    ) -> Result<Self, KeysError> {
-        let authority = AuthorityKeyIdentifier {
-            key_identifier: Some(key_identifier(issuer.public_key())?),
-            ..Default::default()
-        };
+    /// An empty list of version 2 without extensions, valid as long as everything is.
+    pub(crate) fn new(issuer: &Name, signer: Arc<dyn CertificateSigner>) -> Result<Self, KeysError> {
         Ok(Self {
             version: 1,
             signature_algorithm: signer.algorithm().clone(),
             outer_signature_algorithm: None,
-            issuer: issuer.subject().clone(),
-            this_update,
-            next_update: Some(next_update),
+            issuer: issuer.clone(),
+            this_update: not_before()?,
+            next_update: Some(not_after()?),
             revoked: Vec::new(),
-            extensions: vec![
-                extension(ID_CE_AUTHORITY_KEY_IDENTIFIER, false, &authority)?,
-                extension(ID_CE_CRL_NUMBER, false, &Uint::new(&number.to_be_bytes())?)?,
-            ],
+            extensions: Vec::new(),
             signer,
             flip_signature_bits: Vec::new(),
         })
@@ -110,9 +104,11 @@ impl CrlDraft {
 
     /// Adds a serial number, revoked when the list was made.
     pub fn revoke(&mut self, serial_number: &[u8]) {
-        let revoked =
-            RevokedCertificate { serial_number: serial_number.to_vec(), revocation_date: self.this_update };
-        self.revoked.push(revoked);
+        self.revoked.push(RevokedCertificate {
+            serial_number: serial_number.to_vec(),
+            revocation_date: self.this_update,
+            extensions: Vec::new(),
+        });
     }
 
     /// Encodes and signs.
@@ -166,13 +162,17 @@ struct TbsCertList {
 struct RevokedEntry {
     user_certificate: Any,
     revocation_date: Time,
+    #[asn1(optional = "true")]
+    crl_entry_extensions: Option<Vec<Extension>>,
 }
 
 impl TryFrom<RevokedCertificate> for RevokedEntry {
     type Error = der::Error;
 
     fn try_from(revoked: RevokedCertificate) -> Result<Self, der::Error> {
-        let user_certificate = Any::new(Tag::Integer, revoked.serial_number)?;
-        Ok(Self { user_certificate, revocation_date: revoked.revocation_date })
+        let user_certificate = Any::new(Tag::Integer, revoked.serial_number.as_slice())?;
+        let RevokedCertificate { revocation_date, extensions, .. } = revoked;
+        let crl_entry_extensions = (!extensions.is_empty()).then_some(extensions);
+        Ok(Self { user_certificate, revocation_date, crl_entry_extensions })
     }
 }

@@ -16,8 +16,8 @@ pub enum KeysError {
     /// A DER structure could not be encoded or decoded.
     #[error("DER: {0}")]
     Der(#[from] der::Error),
-    /// A P-384 key or signature was refused by the library named.
-    #[error("P-384 ({0}) refused a key or could not sign")]
+    /// An elliptic curve key or signature was refused by the library named.
+    #[error("ECDSA ({0}) refused a key or could not sign")]
     Ecdsa(&'static str),
     /// A chip identifier has bytes set beyond those that its product line uses (8 on Turin).
     #[error("chip identifier: bytes beyond the first {0} must be zero")]
@@ -31,6 +31,9 @@ pub enum KeysError {
     /// A product name goes into an IA5String; this one has other characters.
     #[error("a product name is ASCII")]
     ProductName,
+    /// Collateral could not be written as JSON.
+    #[error("JSON: {0}")]
+    Json(#[from] serde_json::Error),
     /// A file of the committed default could not be written.
     #[error("{}: {source}", path.display())]
     Io {

@@ -5,12 +5,13 @@
 //! clock, and the only randomness is that of [`SignatureMode::Randomized`] signatures.
 //!
 //! **None of this is to be trusted by anyone but a test.** [`Seed::DEFAULT`] and all that is derived from it is published;
-//! and every hierarchy, whatever its seed, is marked: see [`amd`].
+//! and every hierarchy, whatever its seed, is marked: see [`amd`] and [`intel`].
 //!
 //! | module | what it gives |
 //! |---|---|
 //! | [`seed`] | the seed, derivation, and the table of labels |
 //! | [`amd`] | ARK, ASK, ASVK, VCEK, VLEK and revocation lists for Milan, Genoa and Turin |
+//! | [`intel`] | root, PCK CAs, PCK certificates, TCB signing, attestation keys, revocation lists, TCB info, QE identity |
 //! | [`certificate`], [`crl`] | certificates and lists before and after signing, every field open to change |
 //! | [`rsa_key`], [`ecdsa`] | the keys, and how they sign |
 //!
@@ -21,12 +22,14 @@ pub mod certificate;
 pub mod crl;
 pub mod ecdsa;
 mod error;
+pub mod intel;
+mod profile;
 pub mod rsa_key;
 pub mod seed;
 
 pub use certificate::{Certificate, CertificateDraft, CertificateSigner, Fingerprint};
 pub use crl::{Crl, CrlDraft};
-pub use ecdsa::{EcdsaP384Key, RawSignature, SignatureMode};
+pub use ecdsa::{EcdsaKey, EcdsaP256Key, EcdsaP384Key, RawSignature, SignatureMode};
 pub use error::KeysError;
 pub use rsa_key::{RsaKey, RsaScheme, TrailerField};
 pub use seed::{Secret, Seed};

@@ -16,7 +16,18 @@
 //! | `salt`, SHA-384 of the signed bytes (below such a sub-seed) | 32 | ChaCha20 key: salt, then blinding |
 //! | `amd`, *line*, `vcek`, *hwid*, *tcb*, *n* | 48 | candidate for the VCEK's P-384 scalar |
 //! | `amd`, *line*, `vlek`, CSP_ID, *tcb*, *n* | 48 | candidate for the VLEK's P-384 scalar |
-//! | `amd`, *line*, `chip`, *hwid*, … | any | reserved for the firmware model: secrets of one chip, such as the root keys of MSG_KEY_REQ |
+//! | `amd`, *line*, `chip-id` | 64 | the simulator: `CHIP_ID` of a line's first chip |
+//! | `amd`, *line*, `chip`, *hwid*, `key-request` | 32 | the simulator: sub-seed of a chip's root keys of MSG_KEY_REQ |
+//! | `vcek`, *tcb* (below that sub-seed) | 48 | root key of MSG_KEY_REQ for the VCEK of a TCB version |
+//! | `amd`, *line*, `csp`, CSP_ID, `key-request` | 32 | the simulator: sub-seed of a cloud provider's root key of MSG_KEY_REQ |
+//! | `vlek` (below that sub-seed) | 48 | root key of MSG_KEY_REQ for the VLEK |
+//! | `tsmsim entropy`, *block* (eight bytes, little-endian, from 0) | 32 | the simulator: randomness that a seed determines, block by block |
+//! | `tsmsim report`, user data (64) | 32 | `tsmsim report`: sub-seed of the randomness of the guest that it launches |
+//! | `intel`, `root` \| `platform-ca` \| `processor-ca` \| `tcb-signing`, *n* | 32 | candidate for that key's P-256 scalar |
+//! | `intel`, `pck`, PPID, CPUSVN, PCESVN (two bytes, little-endian), *n* | 32 | candidate for the PCK's P-256 scalar |
+//! | `intel`, `attestation`, PPID, CPUSVN, *n* | 32 | candidate for the attestation key's P-256 scalar |
+//! | `intel`, `ppid`, *number* (four bytes, little-endian) | 16 | PPID of a made-up platform |
+//! | `intel`, `platform-instance`, *number* | 16 | `PlatformInstanceID` of a made-up platform |
 
 use hkdf::Hkdf;
 use rand_chacha::ChaCha20Rng;

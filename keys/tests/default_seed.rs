@@ -38,7 +38,7 @@ fn regenerated_files_equal_the_committed() {
     for (name, bytes) in &written {
         assert!(*bytes == committed[name], "{} differs", name.display());
     }
-    assert_eq!(written.len(), 3 * 7 + 1);
+    assert_eq!(written.len(), 3 * 7 + 2);
 }
 
 #[test]
@@ -48,6 +48,22 @@ fn writing_where_one_cannot_says_where() {
     std::fs::write(&file, b"").unwrap();
     let error = regenerate_default(&file).unwrap_err();
     assert!(error.to_string().contains("milan"), "{error}");
+}
+
+/// The Intel-shaped certificates are made when asked for; only how to recognise them is committed.
+#[test]
+fn fingerprints_of_intel_shape_are_those_of_the_hierarchy_in_use() {
+    use tsmsim_keys::intel::{CertificateKind, DEFAULT_FINGERPRINTS, Hierarchy};
+    let hierarchy = Hierarchy::new(&Seed::DEFAULT);
+    let certificates =
+        [hierarchy.root(), hierarchy.platform_ca(), hierarchy.processor_ca(), hierarchy.tcb_signing()];
+    assert_eq!(DEFAULT_FINGERPRINTS.lines().count(), certificates.len());
+    for (kind, certificate) in CertificateKind::AUTHORITIES.into_iter().zip(certificates) {
+        let certificate = certificate.unwrap();
+        let key = certificate.public_key_fingerprint().unwrap();
+        let line = format!("intel/{}.der {} {key}", kind.name(), certificate.fingerprint());
+        assert!(DEFAULT_FINGERPRINTS.lines().any(|listed| listed == line), "{line}");
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Fault points: named places in dispatch at which a plan may make something go wrong.
 //!
 //! The points are always compiled in and always consulted; [`NoFaults`] answers that nothing is to happen. Each is
-//! named after the specification's command or exit. A fault that was applied is journalled.
+//! named after the specification's command or exit. The journal has each fault that was wanted, and whether it came to
+//! nothing.
 
 use crate::journal::{Event, Journal};
 
@@ -62,6 +63,12 @@ pub enum FaultAction {
 }
 
 impl FaultAction {
+    /// Whether the action changes the data that goes through a point.
+    #[must_use]
+    pub const fn is_data(&self) -> bool {
+        matches!(self, Self::FlipBit(_) | Self::Truncate(_) | Self::Overwrite { .. })
+    }
+
     /// Applies a data action to a buffer. Returns whether anything was changed; bits and bytes outside are left alone.
     pub fn apply(&self, data: &mut [u8]) -> bool {
         match self {
@@ -110,11 +117,26 @@ impl FaultHook for NoFaults {
     }
 }
 
-/// Asks the hook and journals what it wants.
+/// Asks the hook and journals what it wants. What the point then cannot do is [`ignored`].
 pub fn consult(hook: &mut dyn FaultHook, journal: &mut Journal, point: FaultPoint) -> Option<FaultAction> {
     let action = hook.consult(point)?;
     journal.record(Event::Fault { point, action: action.clone() });
     Some(action)
+}
+
+/// Journals that a fault came to nothing: the action makes no sense at this point, or its place lies outside the data.
+pub fn ignored(journal: &mut Journal, point: FaultPoint, action: &FaultAction) {
+    journal.record(Event::FaultIgnored { point, action: action.clone() });
+}
+
+/// Applies a data action to what goes through a point ([`FaultAction::apply`]), or journals it as ignored. Returns whether
+/// anything was changed.
+pub fn apply(journal: &mut Journal, point: FaultPoint, action: &FaultAction, data: &mut [u8]) -> bool {
+    let applied = action.apply(data);
+    if !applied {
+        ignored(journal, point, action);
+    }
+    applied
 }
 
 #[cfg(test)]
@@ -133,6 +155,18 @@ mod tests {
         let mut data = [0; 3];
         assert_eq!(action.apply(&mut data), expected.is_some());
         assert_eq!(data, expected.unwrap_or_default());
+    }
+
+    #[rstest]
+    #[case(FaultAction::FlipBit(0), &[])]
+    #[case(FaultAction::FlipBit(8), &[FaultAction::FlipBit(8)])]
+    #[case(FaultAction::Status(1), &[FaultAction::Status(1)])]
+    fn what_changes_nothing_is_journalled(#[case] action: FaultAction, #[case] expected: &[FaultAction]) {
+        let (mut journal, point) = (Journal::new(), FaultPoint::SNP_REPORT);
+        assert_eq!(apply(&mut journal, point, &action, &mut [0]), expected.is_empty());
+        let ignored = |action: &FaultAction| Event::FaultIgnored { point, action: action.clone() };
+        let expected: Vec<_> = expected.iter().map(ignored).collect();
+        assert!(journal.entries().map(|(_, event)| event).eq(&expected));
     }
 
     #[test]

@@ -22,6 +22,13 @@ pub enum Event {
         /// What.
         action: FaultAction,
     },
+    /// The fault that was wanted came to nothing: the action makes no sense at the point, or lies outside the data.
+    FaultIgnored {
+        /// Where.
+        point: FaultPoint,
+        /// What.
+        action: FaultAction,
+    },
 }
 
 /// The journal.

@@ -117,7 +117,7 @@ impl Scene {
         let report_data = nonce()?;
         let request = BootRequest {
             elf: &guest.elf,
-            firmware: Firmware::new(self.platform(c_bit)?),
+            firmware: Firmware::new(described.clone()),
             c_bit,
             certificates: certificates.table.clone(),
             policy: GuestPolicy::DEFAULT,
@@ -151,9 +151,9 @@ impl Scene {
         let certificates = platform::certificates(&described)?;
         let local = Local::new(nonce()?);
         let failed = |error| Failure::because("running the in-process guest", error);
-        let platform = self.platform(HARDWARE_C_BIT)?;
         let started = Instant::now();
-        let mut guest = local.launch(platform, &certificates.table, &Seed::DEFAULT).map_err(failed)?;
+        let mut guest =
+            local.launch(described.clone(), &certificates.table, &Seed::DEFAULT).map_err(failed)?;
         let ExtendedReport { report, certificates: table } = local.ask(&mut guest).map_err(failed)?;
         let row = self.row("in-process", &described, report.measurement, started.elapsed());
         let evidence = Evidence {

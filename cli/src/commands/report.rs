@@ -23,12 +23,11 @@ pub(crate) fn run(args: &ReportArgs) -> Result<(), Failure> {
         vmpl: args.vmpl,
         inblob,
     };
-    // One platform signs, another one (the same, from the same seed) describes: the firmware owns its platform.
     let described = platform::build(&args.platform)?;
     let certificates = platform::certificates(&described)?;
     let seed = seed(args.platform.seed.as_deref())?;
     let mut guest = local
-        .launch(platform::build(&args.platform)?, &certificates.table, &seed)
+        .launch(described.clone(), &certificates.table, &seed)
         .map_err(|error| Failure::because("launching the in-process guest", error))?;
     let obtained = local.ask(&mut guest);
     platform::write_journal(&args.platform, &guest.world().journal)?;

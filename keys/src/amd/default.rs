@@ -7,7 +7,7 @@ use tsmsim_abi::snp::tcb::ProductLine;
 use super::{CertificateKind, Hierarchy};
 use crate::{Certificate, KeysError};
 
-/// Fingerprints of everything committed for the default seed, one line each: file (below `keys/default`), SHA-256 of the
+/// Fingerprints of everything of AMD's shape committed for the default seed, one line each: file (below `keys/default`), SHA-256 of the
 /// file, and for a certificate SHA-256 of its `SubjectPublicKeyInfo`. Whoever meets one of these has met worthless evidence.
 pub const DEFAULT_FINGERPRINTS: &str = include_str!("../../default/FINGERPRINTS");
 
@@ -89,10 +89,13 @@ pub fn regenerated_files() -> Result<Vec<DefaultFile>, KeysError> {
         files.push(DefaultFile { path: format!("{directory}/crl.der"), bytes: crl.der().to_vec() });
     }
     files.push(DefaultFile { path: "FINGERPRINTS".to_owned(), bytes: fingerprints.into_bytes() });
+    let fingerprints = crate::intel::fingerprints()?;
+    files.push(DefaultFile { path: "intel/FINGERPRINTS".to_owned(), bytes: fingerprints.into_bytes() });
     Ok(files)
 }
 
-fn certificate_line(path: &str, certificate: &Certificate) -> Result<String, KeysError> {
+/// A certificate's line in a list of fingerprints.
+pub(crate) fn certificate_line(path: &str, certificate: &Certificate) -> Result<String, KeysError> {
     let (file, key) = (certificate.fingerprint(), certificate.public_key_fingerprint()?);
     Ok(format!("{path}.der {file} {key}\n"))
 }
@@ -102,8 +105,9 @@ fn certificate_line(path: &str, certificate: &Certificate) -> Result<String, Key
 /// # Errors
 /// [`KeysError::Io`] when a file cannot be written; [`KeysError`] when a library fails.
 pub fn regenerate_default(directory: &Path) -> Result<(), KeysError> {
-    for line in ProductLine::ALL {
-        let path = directory.join(line.name().to_lowercase());
+    let lines = ProductLine::ALL.map(|line| line.name().to_lowercase());
+    for name in lines.iter().map(String::as_str).chain(["intel"]) {
+        let path = directory.join(name);
         std::fs::create_dir_all(&path).map_err(|source| KeysError::Io { path, source })?;
     }
     for file in regenerated_files()? {

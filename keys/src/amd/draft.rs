@@ -1,30 +1,18 @@
 //! The certificates as AMD makes them, before anything is changed about them.
 
 use const_oid::db::{rfc4519, rfc5280};
-use der::asn1::{Any, BitString, Ia5String, OctetString, PrintableString, SetOfVec};
-use der::{DateTime, Decode, Encode, Tag};
+use der::asn1::{BitString, Ia5String};
 use tsmsim_abi::snp::tcb::{ProductLine, TcbParts, TcbVersion};
-use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::ext::Extension;
-use x509_cert::ext::pkix::crl::dp::DistributionPoint;
-use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
-use x509_cert::ext::pkix::{
-    AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints, SubjectKeyIdentifier,
-};
-use x509_cert::name::{Name, RdnSequence, RelativeDistinguishedName};
-use x509_cert::time::Time;
+use x509_cert::name::Name;
 
 use super::{CertificateKind, ChipIdentity, oid};
 use crate::certificate::{extension, key_identifier, raw_extension};
+use crate::profile::{
+    CRL_SIGN, KEY_CERT_SIGN, SYNTHETIC_SERIAL_PREFIX, authority_constraints, authority_key,
+    crl_distribution_point, not_after, not_before, subject_key,
+};
 use crate::{Certificate, CertificateDraft, KeysError, RsaKey, RsaScheme, TrailerField};
-
-/// `keyCertSign (5)` of `KeyUsage`, RFC 5280 section 4.2.1.3, in the BIT STRING's only octet.
-const KEY_CERT_SIGN: u8 = 0x80 >> 5;
-/// `cRLSign (6)`.
-const CRL_SIGN: u8 = 0x80 >> 6;
-
-/// The marker: the first six octets of every serial number of an ARK, ASK or ASVK.
-pub const SYNTHETIC_SERIAL_PREFIX: &[u8; 6] = b"tsmsim";
 
 /// The whole name of a subject or issuer: every attribute but the common name is the same in all certificates.
 /// Country is a PrintableString, the rest are UTF8Strings.
@@ -40,31 +28,7 @@ pub fn amd_name(common_name: &str) -> Result<Name, KeysError> {
         (rfc4519::O, "Advanced Micro Devices"),
         (rfc4519::CN, common_name),
     ];
-    let mut name = RdnSequence::default();
-    for (oid, text) in attributes {
-        let value = if oid == rfc4519::C {
-            Any::encode_from(&PrintableString::new(text)?)?
-        } else {
-            Any::new(Tag::Utf8String, text.as_bytes())?
-        };
-        let attribute = SetOfVec::try_from(vec![AttributeTypeAndValue { oid, value }])?;
-        name.push(RelativeDistinguishedName::from(attribute));
-    }
-    Ok(Name::from_der(&name.to_der()?)?)
-}
-
-/// 2023-01-01 00:00:00 UTC: from when everything is valid.
-pub(super) fn not_before() -> Result<Time, KeysError> {
-    utc_time(DateTime::new(2023, 1, 1, 0, 0, 0)?)
-}
-
-/// 2047-12-31 23:59:59 UTC: until when everything is valid; in the last years that UTCTime can say.
-pub(super) fn not_after() -> Result<Time, KeysError> {
-    utc_time(DateTime::new(2047, 12, 31, 23, 59, 59)?)
-}
-
-fn utc_time(date_time: DateTime) -> Result<Time, KeysError> {
-    Ok(Time::UtcTime(der::asn1::UtcTime::from_date_time(date_time)?))
+    crate::profile::name(&attributes)
 }
 
 /// The common name in a certificate's subject.
@@ -104,18 +68,14 @@ pub(super) fn authority(
 ) -> Result<CertificateDraft, KeysError> {
     let subject = amd_name(&common_name(kind, line))?;
     let public_key = key.public_key()?;
-    let subject_key = extension(
-        rfc5280::ID_CE_SUBJECT_KEY_IDENTIFIER,
-        false,
-        &SubjectKeyIdentifier(key_identifier(&public_key)?),
-    )?;
+    let subject_key = subject_key(key_identifier(&public_key)?)?;
     let points = distribution_points(kind, line)?;
     let extensions = match issuer {
-        None => vec![key_usage(KEY_CERT_SIGN | CRL_SIGN)?, subject_key, constraints(None)?, points],
+        None => vec![key_usage(KEY_CERT_SIGN | CRL_SIGN)?, subject_key, authority_constraints(None)?, points],
         Some((issuer, _)) => vec![
             subject_key,
-            authority_key(issuer)?,
-            constraints(Some(0))?,
+            authority_key(key_identifier(issuer.public_key())?)?,
+            authority_constraints(Some(0))?,
             key_usage(KEY_CERT_SIGN)?,
             points,
         ],
@@ -142,23 +102,10 @@ fn key_usage(bits: u8) -> Result<Extension, KeysError> {
     extension(rfc5280::ID_CE_KEY_USAGE, true, &BitString::new(1, [bits])?)
 }
 
-fn constraints(path_len_constraint: Option<u8>) -> Result<Extension, KeysError> {
-    extension(rfc5280::ID_CE_BASIC_CONSTRAINTS, true, &BasicConstraints { ca: true, path_len_constraint })
-}
-
-fn authority_key(issuer: &Certificate) -> Result<Extension, KeysError> {
-    let key_identifier: Option<OctetString> = Some(key_identifier(issuer.public_key())?);
-    let value = AuthorityKeyIdentifier { key_identifier, ..Default::default() };
-    extension(rfc5280::ID_CE_AUTHORITY_KEY_IDENTIFIER, false, &value)
-}
-
 /// Where AMD publishes the list: one place for ARK and ASK, another for the ASVK.
 fn distribution_points(kind: CertificateKind, line: ProductLine) -> Result<Extension, KeysError> {
     let path = if kind == CertificateKind::Asvk { "vlek" } else { "vcek" };
-    let uri = Ia5String::new(&format!("https://kdsintf.amd.com/{path}/v1/{}/crl", line.name()))?;
-    let name = DistributionPointName::FullName(vec![GeneralName::UniformResourceIdentifier(uri)]);
-    let point = DistributionPoint { distribution_point: Some(name), reasons: None, crl_issuer: None };
-    extension(rfc5280::ID_CE_CRL_DISTRIBUTION_POINTS, false, &CrlDistributionPoints(vec![point]))
+    crl_distribution_point(&format!("https://kdsintf.amd.com/{path}/v1/{}/crl", line.name()))
 }
 
 /// Whom a VCEK or VLEK names.

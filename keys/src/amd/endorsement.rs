@@ -1,5 +1,7 @@
 //! Versioned endorsement keys: what signs attestation reports.
 
+use std::sync::Arc;
+
 use tsmsim_abi::snp::tcb::{ProductLine, TcbVersion};
 
 use super::CertificateKind;
@@ -63,11 +65,13 @@ pub(super) fn check_tcb(line: ProductLine, tcb: TcbVersion) -> Result<(), KeysEr
     Ok(())
 }
 
-/// A VCEK or VLEK: the private key for one `TCB_VERSION`, and its certificate. Wiped when dropped; never printed.
+/// A VCEK or VLEK: the private key for one `TCB_VERSION`, and its certificate. Wiped when dropped; never printed. Clones share
+/// the private key.
+#[derive(Clone)]
 pub struct EndorsementKey {
     pub(super) kind: CertificateKind,
     pub(super) tcb: TcbVersion,
-    pub(super) key: EcdsaP384Key,
+    pub(super) key: Arc<EcdsaP384Key>,
     pub(super) certificate: Certificate,
 }
 
@@ -100,7 +104,7 @@ impl EndorsementKey {
 
     /// The private key.
     #[must_use]
-    pub const fn key(&self) -> &EcdsaP384Key {
+    pub fn key(&self) -> &EcdsaP384Key {
         &self.key
     }
 }

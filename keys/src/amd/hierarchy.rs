@@ -8,6 +8,9 @@ use super::builder::{Edits, HierarchyBuilder};
 use super::draft::{self, Holder};
 use super::endorsement::{check_csp_id, check_tcb};
 use super::{CertificateKind, ChipIdentity, EndorsementKey, default};
+use crate::certificate::key_identifier;
+use crate::crl::crl_number;
+use crate::profile::{authority_key, get_or_try_init};
 use crate::{Certificate, Crl, CrlDraft, EcdsaP384Key, KeysError, RsaKey, RsaScheme, Seed};
 
 /// The hierarchy of one product line from one seed. Cheap to clone: clones share keys and certificates.
@@ -124,8 +127,9 @@ impl Hierarchy {
     /// As [`ark`](Self::ark).
     pub fn crl_number(&self, number: u32, revoked: &[&[u8]]) -> Result<Crl, KeysError> {
         let signer = self.key(CertificateKind::Ark)?.signer(RsaScheme::PssSha384)?;
-        let (this_update, next_update) = (draft::not_before()?, draft::not_after()?);
-        let mut crl = CrlDraft::new(self.ark()?, signer, this_update, next_update, number)?;
+        let ark = self.ark()?;
+        let mut crl = CrlDraft::new(ark.subject(), signer)?;
+        crl.extensions = vec![authority_key(key_identifier(ark.public_key())?)?, crl_number(number)?];
         revoked.iter().for_each(|serial| crl.revoke(serial));
         self.inner.edits.apply_crl(&mut crl);
         crl.sign()
@@ -208,7 +212,7 @@ impl Hierarchy {
         let issuer = (self.issuer_of(kind)?, self.key(kind.issuer())?);
         let mut draft = draft::endorsement(*line, holder, tcb, key.public_key()?, issuer)?;
         edits.apply(kind, &mut draft);
-        Ok(EndorsementKey { kind, tcb, key, certificate: draft.sign()? })
+        Ok(EndorsementKey { kind, tcb, key: Arc::new(key), certificate: draft.sign()? })
     }
 }
 
@@ -219,16 +223,5 @@ impl Inner {
             CertificateKind::Ask | CertificateKind::Vcek => &self.ask,
             CertificateKind::Asvk | CertificateKind::Vlek => &self.asvk,
         }
-    }
-}
-
-/// The cell's value, made now if need be. Two threads may make it at once; being deterministic, they make the same.
-fn get_or_try_init<T>(
-    cell: &OnceLock<T>,
-    make: impl FnOnce() -> Result<T, KeysError>,
-) -> Result<&T, KeysError> {
-    match cell.get() {
-        Some(value) => Ok(value),
-        None => make().map(|value| cell.get_or_init(|| value)),
     }
 }

@@ -53,9 +53,11 @@ mod endorsement;
 mod hierarchy;
 pub mod oid;
 
+pub use crate::profile::SYNTHETIC_SERIAL_PREFIX;
 pub use builder::HierarchyBuilder;
+pub(crate) use default::certificate_line;
 pub use default::{DEFAULT_FINGERPRINTS, DefaultFile, regenerate_default, regenerated_files};
-pub use draft::{SYNTHETIC_SERIAL_PREFIX, amd_name};
+pub use draft::amd_name;
 pub use endorsement::{ChipIdentity, EndorsementKey};
 pub use hierarchy::Hierarchy;
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     env::Env,
-    fault::{FaultAction, FaultPoint, consult},
+    fault::{FaultAction, FaultPoint, consult, ignored},
     journal::{Event, Journal},
 };
 
@@ -193,17 +193,20 @@ pub(super) fn check_aligned(paddr: u64) -> Result<(), FirmwareStatus> {
 /// The status that a fault plan wants a command to end with. A status of zero or of more than 32 bits cannot be an error
 /// of the mailbox, and other actions make no sense here.
 fn command_fault(env: &mut Env<'_>, point: FaultPoint) -> Option<FirmwareStatus> {
-    match consult(env.faults, env.journal, point)? {
-        FaultAction::Status(status) => {
-            fault_status(status).filter(|status| *status != FirmwareStatus::SUCCESS)
-        }
-        _ => None,
+    let action = consult(env.faults, env.journal, point)?;
+    let status = fault_status(&action).filter(|status| *status != FirmwareStatus::SUCCESS);
+    if status.is_none() {
+        ignored(env.journal, point, &action);
     }
+    status
 }
 
-/// A fault plan's status as a firmware status, if it is one.
-pub(super) fn fault_status(status: u64) -> Option<FirmwareStatus> {
-    u32::try_from(status).ok().map(FirmwareStatus)
+/// A fault as a firmware status, if it is one.
+pub(super) fn fault_status(action: &FaultAction) -> Option<FirmwareStatus> {
+    match action {
+        FaultAction::Status(status) => u32::try_from(*status).ok().map(FirmwareStatus),
+        _ => None,
+    }
 }
 
 /// Writes down how a command ended.

@@ -15,7 +15,7 @@ use tsmsim_abi::snp::{
 use zerocopy::{FromZeros, IntoBytes};
 
 pub use self::{
-    message::ResponseError,
+    message::{ResponseError, open, seal},
     request::{CertTableError, ExtendedReport},
     world::{NoDevices, SeededEntropy, StillClock, VecMemory, World},
 };
@@ -240,6 +240,12 @@ impl InProcessGuest {
     #[must_use]
     pub const fn layout(&self) -> GuestLayout {
         self.layout
+    }
+
+    /// The machine without the guest, for a program that plays the guest by hand.
+    #[must_use]
+    pub fn into_parts(self) -> (Hypervisor, World, GuestLayout) {
+        (self.hypervisor, self.world, self.layout)
     }
 }
 

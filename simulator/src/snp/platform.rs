@@ -19,6 +19,8 @@ use super::message::cpuid::CpuidPolicy;
 /// A chip with its firmware, as it stands after `SNP_INIT`: keys derived, ready to sign.
 ///
 /// Endorsement keys are derived when the platform is made and when `SNP_CONFIG` changes the reported TCB; never per report.
+/// A clone is the same chip once more: it shares the keys, so it costs next to nothing, and is configured by itself.
+#[derive(Clone)]
 pub struct Platform {
     config: PlatformConfig,
     hierarchy: Hierarchy,
@@ -32,6 +34,7 @@ pub struct Platform {
 }
 
 /// Secrets of the chip and of the cloud provider from which `MSG_KEY_REQ` derives; wiped when dropped.
+#[derive(Clone)]
 struct RootKeys {
     chip: Seed,
     csp: Option<Seed>,

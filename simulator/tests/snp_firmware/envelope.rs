@@ -171,6 +171,24 @@ fn faults(
     assert!(
         machine.journal.entries().any(|(_, event)| *event == Event::Fault { point, action: action.clone() })
     );
+    assert!(!machine.journal.entries().any(|(_, event)| matches!(event, Event::FaultIgnored { .. })));
+}
+
+#[rstest]
+#[case::no_status(FaultPoint::SNP_GUEST_REQUEST, FaultAction::FlipBit(0))]
+#[case::no_error(FaultPoint::SNP_GUEST_REQUEST, FaultAction::Status(0))]
+#[case::no_firmware_status(FaultPoint::SNP_GUEST_REQUEST, FaultAction::Status(1 << 32))]
+#[case::message(FaultPoint::SNP_MESSAGE, FaultAction::Drop)]
+#[case::no_data(FaultPoint::SNP_REPORT, FaultAction::Status(5))]
+#[case::outside(FaultPoint::SNP_RESPONSE, FaultAction::FlipBit(usize::MAX))]
+fn faults_that_make_no_sense_are_journalled(#[case] point: FaultPoint, #[case] action: FaultAction) {
+    let (mut machine, mut guest) = running();
+    machine.faults.0 = Some((point, action.clone()));
+    let message = guest.message(MessageType::REPORT_REQ, 0, ReportReq::new_zeroed().as_bytes());
+    let response = guest.send(&mut machine, &message).unwrap();
+    assert_eq!(response.status(), FirmwareStatus::SUCCESS);
+    let ignored = Event::FaultIgnored { point, action };
+    assert!(machine.journal.entries().any(|(_, event)| *event == ignored));
 }
 
 #[test]

@@ -135,7 +135,7 @@ impl InProcessGuest {
         self.vmgexit(GhcbMsr(gpa))?;
         self.world.memory.read(gpa, ghcb.as_mut_bytes())?;
         let (info1, info2) = (ghcb.sw_exit_info_1.get(), ghcb.sw_exit_info_2.get());
-        if info1 & 0xffff_ffff != ExitInfo1::NO_ACTION.0.into() {
+        if info1 & 0xffff_ffff != u64::from(ExitInfo1::NO_ACTION.0) {
             return Err(GuestError::Hypervisor { info1, info2 });
         }
         Ok(ghcb)

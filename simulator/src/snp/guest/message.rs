@@ -49,8 +49,12 @@ pub enum ResponseError {
     Tag,
 }
 
-/// Encrypts a request into a page.
-pub(super) fn seal(
+/// Encrypts a request into a page, as [`InProcessGuest`](super::InProcessGuest) does; for programs that send messages of
+/// their own. `vmpck` is the number that the header states.
+///
+/// # Errors
+/// [`GuestError::PayloadTooLarge`].
+pub fn seal(
     key: &[u8; 32],
     vmpck: u8,
     seqno: u64,
@@ -81,7 +85,10 @@ pub(super) fn seal(
 }
 
 /// Checks and decrypts the response to the request in `request`.
-pub(super) fn open(
+///
+/// # Errors
+/// What is wrong with it.
+pub fn open(
     key: &[u8; 32],
     request: &[u8; PAGE_SIZE],
     response: &[u8; PAGE_SIZE],

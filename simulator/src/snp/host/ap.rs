@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     env::Env,
-    fault::{FaultAction, FaultPoint, consult},
+    fault::{FaultAction, FaultPoint, consult, ignored},
     snp::{
         event::Violation,
         rmp::{FRAMES_2M, PageState},
@@ -76,7 +76,8 @@ impl Hypervisor {
         match consult(exit.env.faults, exit.env.journal, FaultPoint::GHCB_AP_CREATION) {
             Some(FaultAction::Status(reason)) => return Err(MalformedInput(reason).into()),
             Some(FaultAction::Drop) => return Ok(Reply::default()),
-            _ => {}
+            Some(action) => ignored(exit.env.journal, FaultPoint::GHCB_AP_CREATION, &action),
+            None => {}
         }
         let (info1, vmsa_gpa) = (exit.info1(), exit.info2());
         let invalid = Refusal::from(MalformedInput::INVALID_INPUT);

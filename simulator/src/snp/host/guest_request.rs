@@ -13,7 +13,7 @@ use super::{
     exit::{Exit, Refusal, Reply},
 };
 use crate::{
-    fault::{FaultAction, FaultPoint, consult},
+    fault::{FaultAction, FaultPoint, apply, consult},
     snp::launch::Page,
 };
 
@@ -66,8 +66,10 @@ impl Hypervisor {
     ) -> Result<Reply, Refusal> {
         match &fault {
             Some(FaultAction::Status(result)) => return Ok(Reply::info2(*result)),
-            Some(action) => drop(action.apply(request)),
-            None => {}
+            Some(FaultAction::Drop) | None => {}
+            Some(action) => {
+                apply(exit.env.journal, FaultPoint::GHCB_GUEST_REQUEST, action, request);
+            }
         }
         let response = exit.info2();
         let status = match self.firmware.snp_guest_request(exit.env, self.gctx_paddr, request) {
@@ -108,7 +110,9 @@ impl Hypervisor {
         match consult(exit.env.faults, exit.env.journal, FaultPoint::GHCB_CERTIFICATES) {
             Some(FaultAction::Status(result)) => return Ok(Certificates::Answer(Reply::info2(result))),
             Some(FaultAction::Drop) => return Ok(Certificates::None),
-            Some(action) => drop(action.apply(&mut table)),
+            Some(action) => {
+                apply(exit.env.journal, FaultPoint::GHCB_CERTIFICATES, &action, &mut table);
+            }
             None => {}
         }
         Ok(Certificates::Write { gpa, table })

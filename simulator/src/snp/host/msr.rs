@@ -5,7 +5,7 @@ use tsmsim_abi::snp::msr::{GhcbInfo, GhcbMsr, NO_GHCB, PROTOCOL_MAX, PROTOCOL_MI
 use super::{Action, Hypervisor, Outcome, Termination, ap::ResetHold, exit::low32};
 use crate::{
     env::{Env, HostDevices},
-    fault::{FaultAction, FaultPoint, consult},
+    fault::{FaultAction, FaultPoint, apply, consult},
     journal::Event,
     snp::event::SnpEvent,
 };
@@ -30,12 +30,12 @@ impl Hypervisor {
         };
         match fault {
             Some(FaultAction::Drop) => outcome.msr = request,
+            Some(FaultAction::Status(_)) | None => {}
             Some(action) => {
                 let mut value = outcome.msr.0.to_le_bytes();
-                action.apply(&mut value);
+                apply(env.journal, FaultPoint::GHCB_MSR, &action, &mut value);
                 outcome.msr = GhcbMsr(u64::from_le_bytes(value));
             }
-            None => {}
         }
         env.journal.record(Event::Snp(SnpEvent::Msr { vcpu, request, response: outcome.msr }));
         outcome

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     env::{Env, HostDevices},
-    fault::{FaultAction, FaultPoint, consult},
+    fault::{FaultAction, FaultPoint, apply, consult},
     journal::Event,
     snp::event::{SnpEvent, Violation},
 };
@@ -47,9 +47,9 @@ impl Hypervisor {
             Some(FaultAction::Status(reason)) => Refusal::from(MalformedInput(reason)).into(),
             _ => self.check(&mut exit).and_then(|()| self.dispatch(&mut exit)).unwrap_or_else(Reply::from),
         };
-        if let Some(action) = &fault {
+        if let Some(action) = fault.as_ref().filter(|action| action.is_data()) {
             let mut infos = [reply.info1, reply.info2].map(u64::to_le_bytes).concat();
-            if action.apply(&mut infos) {
+            if apply(env.journal, FaultPoint::GHCB_EXIT, action, &mut infos) {
                 let info = |n: usize| infos[n..].first_chunk().copied().map_or(0, u64::from_le_bytes);
                 (reply.info1, reply.info2) = (info(0), info(8));
             }

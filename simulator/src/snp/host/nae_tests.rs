@@ -370,6 +370,32 @@ fn faults_at_an_exit() {
     assert!(machine.world.journal.entries().any(|(_, event)| matches!(event, Event::Fault { .. })));
 }
 
+#[rstest]
+#[case::outside(FaultAction::FlipBit(usize::MAX), true)]
+#[case::status(FaultAction::Status(1), false)]
+#[case::dropped(FaultAction::Drop, false)]
+fn what_makes_no_sense_at_a_point_is_journalled(#[case] action: FaultAction, #[case] ignored: bool) {
+    let points = [
+        FaultPoint::GHCB_EXIT,
+        FaultPoint::GHCB_MSR,
+        FaultPoint::GHCB_PAGE_STATE_CHANGE,
+        FaultPoint::GHCB_AP_CREATION,
+        FaultPoint::GHCB_GUEST_REQUEST,
+    ];
+    for point in points {
+        let mut machine = Machine::new();
+        machine.fault(point, action.clone());
+        machine.share(SHARED);
+        machine.exit(ExitCode::AP_CREATION, 1, PRIVATE, |ghcb| set(ghcb, GhcbField::RAX, 1));
+        machine.exit(ExitCode::GUEST_REQUEST, SHARED, SHARED + PAGE, nothing);
+        let count = |event: &Event| machine.world.journal.entries().filter(|(_, it)| *it == event).count();
+        let wanted = count(&Event::Fault { point, action: action.clone() });
+        assert!(wanted > 0, "{}", point.name);
+        let expected = if ignored { wanted } else { 0 };
+        assert_eq!(count(&Event::FaultIgnored { point, action: action.clone() }), expected, "{}", point.name);
+    }
+}
+
 /// Exit codes that reach a handler, with fields that are mostly plausible.
 fn plausible_ghcb() -> impl Strategy<Value = Box<Ghcb>> {
     let code = prop::sample::select(ExitCode::NAMED.iter().map(|(code, _)| *code).collect::<Vec<_>>());

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     env::Env,
-    fault::{FaultAction, FaultPoint, consult},
+    fault::{FaultAction, FaultPoint, apply, consult, ignored},
     snp::{
         event::Violation,
         rmp::{FRAMES_2M, PageSize, RmpUpdateError},
@@ -49,9 +49,11 @@ impl Hypervisor {
             _ => false,
         };
         match fault {
-            Some(FaultAction::Drop) => request,
-            _ => page_state_change_response(if done { 0 } else { MSR_ERROR }),
+            Some(FaultAction::Drop) => return request,
+            Some(action) => ignored(env.journal, FaultPoint::GHCB_PAGE_STATE_CHANGE, &action),
+            None => {}
         }
+        page_state_change_response(if done { 0 } else { MSR_ERROR })
     }
 
     /// Page state change by a buffer in the scratch area. The buffer is read once; header and entries are written back
@@ -66,8 +68,8 @@ impl Hypervisor {
         }
         let (result, used) = self.change_buffer(&mut buffer, exit.env);
         buffer.truncate(used);
-        if let Some(action) = &fault {
-            action.apply(&mut buffer);
+        if let Some(action) = fault.as_ref().filter(|action| action.is_data()) {
+            apply(exit.env.journal, FaultPoint::GHCB_PAGE_STATE_CHANGE, action, &mut buffer);
         }
         let written = (fault != Some(FaultAction::Drop)).then_some((scratch.gpa, buffer));
         Ok(Reply { info2: result.0, scratch: written, ..Reply::default() })

@@ -57,7 +57,7 @@ use super::{
 };
 use crate::{
     env::Env,
-    fault::{FaultAction, FaultPoint, consult},
+    fault::{FaultPoint, apply, consult, ignored},
     journal::Event,
 };
 
@@ -154,7 +154,7 @@ pub(super) fn guest_request(
     }
     env.journal.record(Event::Snp(SnpEvent::Message { vmpck: header.msg_vmpck, msg_type, seqno, status }));
     if let Some(action) = consult(env.faults, env.journal, FaultPoint::SNP_RESPONSE) {
-        action.apply(response.as_mut_slice());
+        apply(env.journal, FaultPoint::SNP_RESPONSE, &action, response.as_mut_slice());
     }
     Ok(response)
 }
@@ -223,11 +223,12 @@ fn respond(
     request: &Request<'_>,
     out: &mut [u8],
 ) -> usize {
-    if let Some(FaultAction::Status(status)) = consult(env.faults, env.journal, FaultPoint::SNP_MESSAGE)
-        && let Some(status) = fault_status(status)
-    {
-        put(out, StatusRsp { status: status.0.into(), ..StatusRsp::new_zeroed() });
-        return response_size(msg_type, request);
+    if let Some(action) = consult(env.faults, env.journal, FaultPoint::SNP_MESSAGE) {
+        if let Some(status) = fault_status(&action) {
+            put(out, StatusRsp { status: status.0.into(), ..StatusRsp::new_zeroed() });
+            return response_size(msg_type, request);
+        }
+        ignored(env.journal, FaultPoint::SNP_MESSAGE, &action);
     }
     match msg_type {
         MessageType::CPUID_REQ => put(out, cpuid::respond(firmware, request)),

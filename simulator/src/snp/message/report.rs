@@ -15,7 +15,7 @@ use zerocopy::{
 use super::Request;
 use crate::{
     env::Env,
-    fault::{FaultPoint, consult},
+    fault::{FaultPoint, apply, consult},
     snp::{context::Gctx, firmware::Firmware, platform::Platform},
 };
 
@@ -32,7 +32,7 @@ pub(super) fn respond(firmware: &Firmware, env: &mut Env<'_>, request: &Request<
         Ok(report) => {
             response.report = report;
             if let Some(action) = consult(env.faults, env.journal, FaultPoint::SNP_REPORT) {
-                action.apply(response.report.as_mut_bytes());
+                apply(env.journal, FaultPoint::SNP_REPORT, &action, response.report.as_mut_bytes());
             }
         }
         Err(status) => response.status = U32::new(status.0),
