@@ -1,7 +1,8 @@
 //! Types that hold secrets cannot be printed. That they can is a compile error here.
 
 use tsmsim_keys::amd::{EndorsementKey, Hierarchy, HierarchyBuilder};
-use tsmsim_keys::{CertificateDraft, CrlDraft, EcdsaP384Key, RsaKey, Secret, Seed};
+use tsmsim_keys::intel;
+use tsmsim_keys::{CertificateDraft, CrlDraft, EcdsaP256Key, EcdsaP384Key, RsaKey, Secret, Seed};
 
 /// If the type implements the trait, two implementations of `Ambiguous` fit, inference fails, and so does the build.
 macro_rules! assert_not_implemented {
@@ -19,15 +20,17 @@ macro_rules! assert_not_implemented {
 }
 
 assert_not_implemented!(
-    std::fmt::Debug: Seed, Secret<32>, RsaKey, EcdsaP384Key, EndorsementKey, Hierarchy, HierarchyBuilder,
-    CertificateDraft, CrlDraft,
+    std::fmt::Debug: Seed, Secret<32>, RsaKey, EcdsaP256Key, EcdsaP384Key, EndorsementKey, Hierarchy, HierarchyBuilder,
+    CertificateDraft, CrlDraft, intel::PckKey, intel::Hierarchy, intel::HierarchyBuilder, intel::JsonDraft<()>,
 );
 assert_not_implemented!(
-    std::fmt::Display: Seed, Secret<32>, RsaKey, EcdsaP384Key, EndorsementKey, Hierarchy, HierarchyBuilder,
-    CertificateDraft, CrlDraft,
+    std::fmt::Display: Seed, Secret<32>, RsaKey, EcdsaP256Key, EcdsaP384Key, EndorsementKey, Hierarchy, HierarchyBuilder,
+    CertificateDraft, CrlDraft, intel::PckKey, intel::Hierarchy, intel::HierarchyBuilder, intel::JsonDraft<()>,
 );
 // Comparing secrets byte by byte tells by its time how much was right.
-assert_not_implemented!(PartialEq: Seed, Secret<32>, RsaKey, EcdsaP384Key, EndorsementKey);
+assert_not_implemented!(
+    PartialEq: Seed, Secret<32>, RsaKey, EcdsaP256Key, EcdsaP384Key, EndorsementKey, intel::PckKey
+);
 
 fn assert_wiped_when_dropped<T: zeroize::ZeroizeOnDrop>() {}
 
@@ -43,4 +46,7 @@ fn hierarchies_go_across_threads() {
     check::<Hierarchy>();
     check::<HierarchyBuilder>();
     check::<EndorsementKey>();
+    check::<intel::Hierarchy>();
+    check::<intel::HierarchyBuilder>();
+    check::<intel::PckKey>();
 }

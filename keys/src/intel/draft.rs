@@ -1,5 +1,7 @@
 //! The certificates as Intel makes them, before anything is changed about them.
 
+use std::sync::Arc;
+
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use const_oid::db::{rfc4519, rfc5280};
 use der::Encode;
@@ -16,8 +18,6 @@ use crate::profile::{
     CRL_SIGN, DIGITAL_SIGNATURE, KEY_CERT_SIGN, NON_REPUDIATION, SYNTHETIC_SERIAL_PREFIX,
     authority_constraints, authority_key, crl_distribution_point, not_after, not_before, subject_key,
 };
-use std::sync::Arc;
-
 use crate::{Certificate, CertificateDraft, CertificateSigner, KeysError};
 
 /// Where Intel publishes the root's revocation list.

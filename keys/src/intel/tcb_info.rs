@@ -181,7 +181,8 @@ pub struct TcbInfoSpec {
     /// How the platform is to be judged.
     pub status: TcbStatus,
     /// How the TDX module is to be judged, where it has an identity of its own: from TDX 1.5 on. Intel's documents have
-    /// `UpToDate`, `OutOfDate` and `Revoked` here; the latter two make the platform's status worse.
+    /// `UpToDate`, `OutOfDate` and `Revoked` here, of which the latter two make the platform's status worse; strict verifiers
+    /// refuse the others.
     pub module_status: TcbStatus,
     /// The advisories of the platform's level, where not the usual ones for its status.
     pub advisory_ids: Option<Vec<String>>,

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use proptest::prelude::*;
 use rstest::rstest;
 use tsmsim_keys::Seed;
 use tsmsim_keys::intel::{
-    CertificateKind, CrlKind, Hierarchy, PckCa, QeIdentitySpec, TcbInfoSpec, intel_name, oid,
+    CertificateKind, CrlKind, Hierarchy, PckCa, PckTcb, PlatformIdentity, QeIdentitySpec, TcbInfoSpec,
+    intel_name, oid,
 };
 use tsmsim_keys::x509_cert::crl::CertificateList;
-use tsmsim_keys::x509_cert::der::Decode;
+use tsmsim_keys::x509_cert::der::{Decode, Encode};
 
 use crate::{TEE_TCB_SVN, platform, single_package};
 
@@ -141,4 +143,38 @@ fn dates_are_those_of_the_specification() {
     assert!(hierarchy.qe_identity(&QeIdentitySpec::td_qe()).unwrap().json().contains(dates));
     spec.issue_date = "2025-01-01T00:00:00Z".to_owned();
     assert!(hierarchy.tcb_info(&spec).unwrap().json().contains(r#""issueDate":"2025-01-01T00:00:00Z""#));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever a platform's values, another's parser reads them back out of its certificate. From 0x8000 on, where DER needs
+    /// a third octet to keep PCESVN positive, that parser gives up.
+    #[test]
+    fn any_platform_is_read_back(ppid: [u8; 16], svns: [u8; 16], pcesvn in 0_u16..0x8000, pce_id: [u8; 2], fmspc: [u8; 6]) {
+        let tcb = PckTcb { components: svns, pcesvn, cpusvn: svns };
+        let any = PlatformIdentity { ppid, tcb, pce_id, fmspc, ..platform() };
+        let pck = Hierarchy::new(&Seed::DEFAULT).pck(&any).unwrap();
+        let read = dcap_qvl::intel::parse_pck_extension(pck.certificate().der()).unwrap();
+        prop_assert_eq!((&read.ppid[..], &read.pce_id[..]), (&ppid[..], &pce_id[..]));
+        prop_assert_eq!((read.cpu_svn, read.pce_svn, read.fmspc), (svns, pcesvn, fmspc));
+        for (arc, svn) in (1..).zip(svns) {
+            let value = read.get_value(&oid::TCB.push_arc(arc).unwrap()).unwrap().unwrap();
+            let unsigned = value.iter().fold(0_u32, |value, byte| value << 8 | u32::from(*byte));
+            prop_assert_eq!(unsigned, u32::from(svn));
+        }
+    }
+}
+
+/// Version numbers are unsigned, whatever their highest bit.
+#[rstest]
+#[case(0x7f, &[0x02, 0x01, 0x7f])]
+#[case(0x80, &[0x02, 0x02, 0x00, 0x80])]
+#[case(0x7fff, &[0x02, 0x02, 0x7f, 0xff])]
+#[case(0x8000, &[0x02, 0x03, 0x00, 0x80, 0x00])]
+fn version_numbers_are_unsigned(#[case] pcesvn: u16, #[case] integer: &[u8]) {
+    let tcb = PckTcb { pcesvn, ..platform().tcb };
+    let extension = PlatformIdentity { tcb, ..platform() }.sgx_extension().unwrap();
+    let entry = [&oid::PCESVN.to_der().unwrap()[..], integer].concat();
+    assert!(extension.windows(entry.len()).any(|window| window == entry));
 }
