@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tsmsim_evidence::tdx::TcbStatus;
 
 use crate::output::{parse_hex, parse_hex_exact, parse_u64};
 
@@ -37,6 +38,15 @@ pub(crate) enum Command {
 pub(crate) enum Tee {
     /// AMD SEV-SNP.
     Snp,
+    /// Intel TDX.
+    Tdx,
+}
+
+/// Technologies whose guests can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MeasuredTee {
+    /// AMD SEV-SNP.
+    Snp,
 }
 
 /// Which platform is simulated.
@@ -48,24 +58,33 @@ pub(crate) enum Profile {
     Genoa,
     /// AMD EPYC 9005.
     Turin,
+    /// TDX 1.0.
+    #[value(name = "tdx-1.0")]
+    Tdx10,
+    /// TDX 1.5.
+    #[value(name = "tdx-1.5")]
+    Tdx15,
 }
 
 /// A synthetic platform: options shared by all that make evidence.
 #[derive(Args, Debug)]
 pub(crate) struct PlatformArgs {
-    /// The platform.
-    #[arg(long, value_enum, default_value = "genoa")]
-    pub(crate) profile: Profile,
+    /// The platform. Without it, genoa or tdx-1.5.
+    #[arg(long, value_enum)]
+    pub(crate) profile: Option<Profile>,
     /// Seed of the roots of trust: 64 hexadecimal digits. Without it, the published, worthless one.
     #[arg(long, value_name = "HEX", env = "TSMSIM_SEED", hide_env_values = true)]
     pub(crate) seed: Option<String>,
-    /// Version of the attestation report. Without it, the one of the profile's firmware.
+    /// SNP: version of the attestation report. Without it, the one of the profile's firmware.
     #[arg(long, value_name = "N", value_parser = ["2", "3", "5"])]
     pub(crate) report_version: Option<String>,
-    /// Sign with a VLEK, loaded by this cloud service provider.
+    /// TDX: version of the quote. Without it, 4; 5 has the body of the profile's module.
+    #[arg(long, value_name = "N", value_parser = ["4", "5"])]
+    pub(crate) quote_version: Option<String>,
+    /// SNP: sign with a VLEK, loaded by this cloud service provider.
     #[arg(long, value_name = "CSP_ID", num_args = 0..=1, default_missing_value = "tsmsim")]
     pub(crate) vlek: Option<String>,
-    /// Leave the chip identifier out of reports.
+    /// SNP: leave the chip identifier out of reports.
     #[arg(long)]
     pub(crate) mask_chip_id: bool,
     /// Randomised signatures, as hardware makes them, instead of RFC 6979 ones: each run gives other bytes.
@@ -101,13 +120,13 @@ pub(crate) struct ReportArgs {
     pub(crate) platform: PlatformArgs,
     #[command(flatten)]
     pub(crate) user_data: UserData,
-    /// VMPL that the report states.
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=3))]
-    pub(crate) vmpl: u32,
-    /// Guest policy.
+    /// SNP: VMPL that the report states; 0 unless given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=3))]
+    pub(crate) vmpl: Option<u32>,
+    /// SNP: guest policy.
     #[arg(long, value_name = "BITS", value_parser = parse_u64)]
     pub(crate) policy: Option<u64>,
-    /// Host data: 64 hexadecimal digits.
+    /// SNP: host data, 64 hexadecimal digits.
     #[arg(long, value_name = "HEX", value_parser = parse_hex_exact::<32>)]
     pub(crate) host_data: Option<[u8; 32]>,
     /// Where the evidence goes.
@@ -157,7 +176,7 @@ pub(crate) struct VerifyArgs {
     /// Directory of evidence, as `--out` writes it.
     #[arg(long, value_name = "DIR", group = "evidence")]
     pub(crate) dir: Option<PathBuf>,
-    /// A report; its certificates come from --certs.
+    /// An SNP report, whose certificates come from --certs, or a TDX quote, whose collateral comes from --collateral.
     #[arg(long, value_name = "FILE", group = "evidence")]
     pub(crate) report: Option<PathBuf>,
     /// Certificates: PEM, DER, or a certificate table; may be given several times.
@@ -166,22 +185,28 @@ pub(crate) struct VerifyArgs {
     /// Revocation list, PEM or DER.
     #[arg(long, value_name = "FILE", conflicts_with = "dir")]
     pub(crate) crl: Option<PathBuf>,
-    /// The only root that is trusted: an ARK, PEM or DER. Without it, whose root it is is said.
+    /// TDX: collateral, in the JSON form of dcap-qvl.
+    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+    pub(crate) collateral: Option<PathBuf>,
+    /// TDX: a TCB status that is good enough besides UpToDate; may be given several times.
+    #[arg(long, value_name = "STATUS", value_parser = tcb_status)]
+    pub(crate) accept_tcb: Vec<TcbStatus>,
+    /// The only root that is trusted: an ARK or an Intel-shaped root, PEM or DER. Without it, whose root it is is said.
     #[arg(long, value_name = "FILE")]
     pub(crate) root: Option<PathBuf>,
     /// The user data that the report must carry.
     #[arg(long, value_name = "FILE")]
     pub(crate) inblob: Option<PathBuf>,
-    /// The launch measurement that the report must state.
+    /// The launch measurement (SNP) or MRTD (TDX) that the evidence must state.
     #[arg(long, value_name = "HEX", value_parser = parse_hex_exact::<48>)]
     pub(crate) measurement: Option<[u8; 48]>,
-    /// The VMPL that the report must state.
+    /// SNP: the VMPL that the report must state.
     #[arg(long, value_name = "N")]
     pub(crate) vmpl: Option<u32>,
     /// Accept guests whose policy allows debugging.
     #[arg(long)]
     pub(crate) allow_debug: bool,
-    /// Accept a masked chip identifier.
+    /// SNP: accept a masked chip identifier.
     #[arg(long)]
     pub(crate) allow_masked_chip_id: bool,
     /// Judge as of this time: seconds since 1970, or 2026-11-23T12:00:00Z. Without it, now.
@@ -194,7 +219,7 @@ pub(crate) struct VerifyArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ShowArgs {
-    /// A report, certificate, revocation list or certificate table.
+    /// A report, quote, TDREPORT, event log, certificate, revocation list, certificate table or collateral.
     pub(crate) file: PathBuf,
     /// Answer in JSON.
     #[arg(long)]
@@ -208,7 +233,7 @@ pub(crate) struct ShowArgs {
 pub(crate) struct MeasureArgs {
     /// The technology.
     #[arg(long, value_enum)]
-    pub(crate) tee: Tee,
+    pub(crate) tee: MeasuredTee,
     /// A bare-metal guest (ELF), or with --ovmf the kernel whose hash is measured. Without both: the built-in guest.
     #[arg(long, value_name = "FILE")]
     pub(crate) kernel: Option<PathBuf>,
@@ -254,6 +279,21 @@ fn vcpu_types() -> clap::builder::PossibleValuesParser {
     tsmsim_vmm::loader::vmsa::cpu_models().collect::<Vec<_>>().into()
 }
 
+fn tcb_status(text: &str) -> Result<TcbStatus, String> {
+    const KNOWN: [TcbStatus; 6] = [
+        TcbStatus::UpToDate,
+        TcbStatus::SwHardeningNeeded,
+        TcbStatus::ConfigurationNeeded,
+        TcbStatus::ConfigurationAndSwHardeningNeeded,
+        TcbStatus::OutOfDate,
+        TcbStatus::OutOfDateConfigurationNeeded,
+    ];
+    KNOWN
+        .into_iter()
+        .find(|status| status.name().eq_ignore_ascii_case(text))
+        .ok_or_else(|| format!("give one of {}", KNOWN.map(TcbStatus::name).join(", ")))
+}
+
 /// Hypervisors by their reset state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Vmm {
@@ -283,7 +323,7 @@ pub(crate) enum KeysAction {
     Export {
         #[command(flatten)]
         seed: SeedArg,
-        /// Where they go: one directory per product line.
+        /// Where they go: one directory per product line of AMD's, and one for Intel.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },

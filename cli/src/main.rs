@@ -3,12 +3,11 @@
 mod args;
 mod commands;
 mod console;
-mod evidence;
 mod failure;
 mod guest;
-mod local;
 mod output;
-mod platform;
+mod snp;
+mod tdx;
 
 use std::{io::IsTerminal, process::ExitCode};
 

@@ -28,6 +28,12 @@ pub enum EvidenceError {
         /// The directory.
         path: PathBuf,
     },
+    /// The directory does not hold TDX evidence.
+    #[error("{}: no quote.bin in it; give a directory that `tsmsim report --out` wrote, or one of that layout", path.display())]
+    NoQuote {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Larger than [`MAX_FILE_SIZE`].
     #[error("{}: larger than {} MiB, which no evidence is", path.display(), MAX_FILE_SIZE >> 20)]
     TooLarge {

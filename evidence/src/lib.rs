@@ -1,11 +1,13 @@
 //! Reading, judging and showing attestation evidence and the certificates above it.
 //!
 //! The judge shares nothing with the makers of synthetic evidence but the wire formats of [`tsmsim_abi`]: a mistake of
-//! theirs is not repeated here. Nothing reads a clock, and only [`snp::Bundle::from_dir`] and [`read_file`] touch files.
+//! theirs is not repeated here. Nothing reads a clock, and only [`snp::Bundle::from_dir`], [`tdx::Bundle::from_dir`] and
+//! [`read_file`] touch files.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`snp`] | AMD SEV-SNP: a report with ARK, ASK or ASVK, VCEK or VLEK, revocation list, certificate table |
+//! | [`tdx`] | Intel TDX (and SGX) quotes, with PCK chain and collateral; TDREPORT; event log |
 //! | [`x509`] | certificates and revocation lists, strictly; PEM |
 //! | [`show`] | any file of these kinds as a tree of fields |
 //! | [`Verdict`] | every check by name, and under whose root the evidence stands |
@@ -23,6 +25,7 @@ mod error;
 mod hex;
 pub mod show;
 pub mod snp;
+pub mod tdx;
 mod time;
 mod tree;
 mod verdict;

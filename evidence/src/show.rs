@@ -3,7 +3,7 @@
 use tsmsim_abi::snp::tcb::ProductLine;
 
 use crate::{
-    Node, snp,
+    Node, snp, tdx,
     x509::{Certificate, RevocationList, is_pem, pem_blocks, show_certificate, show_crl},
 };
 
@@ -20,6 +20,16 @@ pub enum Kind {
     CertificateTable,
     /// One or more PEM blocks.
     Pem,
+    /// Quote of a TD or an enclave.
+    Quote,
+    /// TDREPORT.
+    TdReport,
+    /// Collateral of a quote, JSON.
+    Collateral,
+    /// CC event log.
+    EventLog,
+    /// CCEL ACPI table.
+    CcelTable,
     /// Something else.
     Unknown,
 }
@@ -32,6 +42,11 @@ impl std::fmt::Display for Kind {
             Self::RevocationList => "an X.509 revocation list",
             Self::CertificateTable => "a certificate table",
             Self::Pem => "PEM",
+            Self::Quote => "a TDX or SGX quote",
+            Self::TdReport => "a TDREPORT",
+            Self::Collateral => "collateral of a quote",
+            Self::EventLog => "a CC event log",
+            Self::CcelTable => "a CCEL ACPI table",
             Self::Unknown => "neither evidence nor a certificate",
         })
     }
@@ -42,7 +57,7 @@ impl std::fmt::Display for Kind {
 pub enum ShowError {
     /// None of the kinds.
     #[error(
-        "{size} bytes that are neither an SEV-SNP report (1184 bytes), nor a certificate, revocation list (DER, PEM) or certificate table{hint}"
+        "{size} bytes that are neither an SEV-SNP report (1184 bytes), nor a TDX quote, TDREPORT, collateral or event log, nor a certificate, revocation list (DER, PEM) or certificate table{hint}"
     )]
     Unknown {
         /// How many bytes.
@@ -50,6 +65,9 @@ pub enum ShowError {
         /// What it might have been meant to be, and why it is not; or empty.
         hint: String,
     },
+    /// Collateral that cannot be read.
+    #[error("collateral: {0}")]
+    Collateral(String),
     /// PEM that cannot be read.
     #[error(transparent)]
     Pem(#[from] crate::x509::PemError),
@@ -68,6 +86,22 @@ pub fn detect(bytes: &[u8]) -> Kind {
         Kind::RevocationList
     } else if snp::read_table(bytes).is_ok_and(|entries| !entries.is_empty()) {
         Kind::CertificateTable
+    } else {
+        detect_tdx(bytes)
+    }
+}
+
+fn detect_tdx(bytes: &[u8]) -> Kind {
+    if tdx::is_quote(bytes) {
+        Kind::Quote
+    } else if tdx::is_report(bytes) {
+        Kind::TdReport
+    } else if tdx::is_collateral(bytes) {
+        Kind::Collateral
+    } else if tdx::is_table(bytes) {
+        Kind::CcelTable
+    } else if tdx::is_log(bytes) {
+        Kind::EventLog
     } else {
         Kind::Unknown
     }
@@ -89,6 +123,11 @@ pub fn show(bytes: &[u8], line: Option<ProductLine>) -> Result<Node, ShowError> 
             RevocationList::read(bytes).map(|read| show_crl(&read)).map_err(|_| unknown(bytes))
         }
         Kind::CertificateTable => snp::show_table(bytes).map_err(|_| unknown(bytes)),
+        Kind::Quote => tdx::show_quote(bytes).ok_or_else(|| unknown(bytes)),
+        Kind::TdReport => tdx::show_report(bytes).ok_or_else(|| unknown(bytes)),
+        Kind::Collateral => Ok(tdx::show_collateral(bytes)?),
+        Kind::EventLog => tdx::show_log(bytes).ok_or_else(|| unknown(bytes)),
+        Kind::CcelTable => tdx::show_table(bytes).ok_or_else(|| unknown(bytes)),
         Kind::Unknown => Err(unknown(bytes)),
     }
 }

@@ -40,6 +40,14 @@ points! {
     GHCB_GUEST_REQUEST = "ghcb.guest-request", "a guest request, before the firmware is called: the host's error";
     GHCB_CERTIFICATES = "ghcb.certificates", "the certificate table of an extended guest request, before it is copied";
     GHCB_AP_CREATION = "ghcb.ap-creation", "SNP AP creation, before its checks";
+    TDX_MNG_INIT = "tdx.mng-init", "TDH.MNG.INIT, before its checks";
+    TDX_MEM_PAGE_ADD = "tdx.mem-page-add", "TDH.MEM.PAGE.ADD, before its checks";
+    TDX_MR_EXTEND = "tdx.mr-extend", "TDH.MR.EXTEND, before its checks";
+    TDX_MR_FINALIZE = "tdx.mr-finalize", "TDH.MR.FINALIZE, before its checks";
+    TDX_TDCALL = "tdx.tdcall", "a TDCALL other than TDG.VP.VMCALL, before its checks: the completion status";
+    TDX_REPORT = "tdx.report", "a TDREPORT with its MAC, before it is written to the guest";
+    TDX_VMCALL = "tdx.vmcall", "a TDG.VP.VMCALL, before it is served: the status in R10";
+    TDX_QUOTE = "tdx.quote", "the answer to GetQuote, before it is written to the guest: its bytes, or its status";
 }
 
 /// What is to go wrong. A point applies the actions that make sense for it and journals the others as ignored.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::{
     fault::{FaultAction, FaultPoint},
-    snp,
+    snp, tdx,
 };
 
 /// Entries that a journal keeps at most.
@@ -15,6 +15,8 @@ pub const CAPACITY: usize = 16 * 1024;
 pub enum Event {
     /// Of an SNP guest, its hypervisor or its firmware.
     Snp(snp::event::SnpEvent),
+    /// Of a TD, its host or the TDX module.
+    Tdx(tdx::event::TdxEvent),
     /// A fault was wanted at a point.
     Fault {
         /// Where.

@@ -7,6 +7,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`snp`] | AMD SEV-SNP: the secure processor's firmware, and the hypervisor's side of the GHCB protocol |
+//! | [`tdx`] | Intel TDX: the module, the host's side of TDVMCALL, the quoting enclave and its service |
 //! | [`fault`] | where faults can be injected |
 //! | [`journal`] | what happened: requests, violations, faults |
 
@@ -14,3 +15,4 @@ pub mod env;
 pub mod fault;
 pub mod journal;
 pub mod snp;
+pub mod tdx;

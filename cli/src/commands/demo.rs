@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tsmsim_abi::snp::{policy::GuestPolicy, report::AttestationReport, tcb::ProductLine};
-use tsmsim_keys::Seed;
+use tsmsim_keys::{Seed, SignatureMode};
 use tsmsim_simulator::snp::{
     firmware::Firmware,
     guest::ExtendedReport,
@@ -20,14 +20,17 @@ use tsmsim_vmm::{
 use zerocopy::FromBytes;
 
 use crate::{
-    args::DemoArgs,
+    args::{DemoArgs, Profile},
     console::Console,
-    evidence::Evidence,
     failure::Failure,
     guest::{self, Guest},
-    local::Local,
     output::{hex, print, print_json, table},
-    platform::{self, Certificates},
+    snp::{
+        evidence::Evidence,
+        local::Local,
+        platform::{self, Certificates},
+    },
+    tdx,
 };
 
 /// How long one guest may run. The slow kind of KVM needs about a second.
@@ -49,9 +52,13 @@ const SCENES: [Scene; 4] = [
     Scene { line: ProductLine::Genoa, csp_id: Some("tsmsim") },
 ];
 
+/// The TDX platforms that are shown, and the version of their quotes.
+const QUOTES: [(Profile, u8); 2] = [(Profile::Tdx10, 4), (Profile::Tdx15, 5)];
+
 /// One row of the table.
 struct Row {
     name: String,
+    /// Version of the report or quote.
     report_version: u32,
     key: &'static str,
     /// Checks of the guest's that passed, and all; `None` where nothing ran in a virtual machine.
@@ -74,6 +81,9 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     }
     for scene in SCENES {
         rows.push(scene.in_process(args)?);
+    }
+    for (profile, quote_version) in QUOTES {
+        rows.push(quote(args, profile, quote_version)?);
     }
     if args.json {
         print_json(&rows.iter().map(Row::to_json).collect());
@@ -168,6 +178,33 @@ impl Scene {
         }
         Ok(Row { refused: evidence.judge(None).reason(), ..row })
     }
+}
+
+/// A quote from a TD inside this process.
+fn quote(args: &DemoArgs, profile: Profile, quote_version: u8) -> Result<Row, Failure> {
+    let platform =
+        tdx::local::platform(profile, quote_version == 5, SignatureMode::default(), &Seed::DEFAULT)?;
+    let inblob = nonce()?;
+    let failed = |error| Failure::because("running the in-process TD", error);
+    let started = Instant::now();
+    let mut guest = tdx::local::launch(platform.clone(), &Seed::DEFAULT, &inblob).map_err(failed)?;
+    let (report, quote) = tdx::local::ask(&mut guest, &inblob).map_err(failed)?;
+    let took = started.elapsed();
+    let evidence = tdx::evidence::Evidence::new(&platform, &report, quote, &inblob)
+        .map_err(|error| Failure::because("issuing collateral", error))?;
+    let name = format!("in-process-{}", tdx::local::profile_name(&platform));
+    if let Some(out) = &args.out {
+        evidence.write(&out.join(&name))?;
+    }
+    Ok(Row {
+        name,
+        report_version: quote_version.into(),
+        key: "PCK",
+        checks: None,
+        measurement: report.td_info.mr_td,
+        took,
+        refused: evidence.judge().reason(),
+    })
 }
 
 fn nonce() -> Result<[u8; 64], Failure> {

@@ -7,6 +7,7 @@ use tsmsim_abi::snp::tcb::ProductLine;
 use tsmsim_keys::{
     KeysError, Seed,
     amd::{CertificateKind, Hierarchy},
+    intel::{self, PckCa},
 };
 
 use crate::{
@@ -71,7 +72,27 @@ fn export(seed: &Seed, out: &Path) -> Result<(), Failure> {
             print(&format!("{}\n", path.display()));
         }
     }
+    let directory = out.join("intel");
+    for (name, bytes) in exported_intel(seed).map_err(|error| Failure::because("deriving keys", error))? {
+        let path = directory.join(name);
+        write_file(&path, &bytes)?;
+        print(&format!("{}\n", path.display()));
+    }
     Ok(())
+}
+
+fn exported_intel(seed: &Seed) -> Result<Vec<(&'static str, Vec<u8>)>, KeysError> {
+    let hierarchy = intel::Hierarchy::new(seed);
+    Ok(vec![
+        ("root.der", hierarchy.root()?.der().to_vec()),
+        ("root.pem", hierarchy.root()?.pem().into_bytes()),
+        ("platform-ca.der", hierarchy.platform_ca()?.der().to_vec()),
+        ("processor-ca.der", hierarchy.processor_ca()?.der().to_vec()),
+        ("tcb-signing.der", hierarchy.tcb_signing()?.der().to_vec()),
+        ("root-crl.der", hierarchy.root_crl()?.der().to_vec()),
+        ("platform-crl.der", hierarchy.pck_crl(PckCa::Platform)?.der().to_vec()),
+        ("processor-crl.der", hierarchy.pck_crl(PckCa::Processor)?.der().to_vec()),
+    ])
 }
 
 fn exported(hierarchy: &Hierarchy) -> Result<Vec<(&'static str, Vec<u8>)>, KeysError> {
@@ -119,6 +140,20 @@ fn fingerprints(seed: &Seed) -> Result<Vec<[String; 4]>, KeysError> {
                 certificate.public_key_fingerprint()?.to_string(),
             ]);
         }
+    }
+    let intel = intel::Hierarchy::new(seed);
+    for (name, certificate) in [
+        ("root", intel.root()?),
+        ("platform CA", intel.platform_ca()?),
+        ("processor CA", intel.processor_ca()?),
+        ("TCB signing", intel.tcb_signing()?),
+    ] {
+        rows.push([
+            "Intel".to_owned(),
+            name.to_owned(),
+            certificate.fingerprint().to_string(),
+            certificate.public_key_fingerprint()?.to_string(),
+        ]);
     }
     Ok(rows)
 }

@@ -8,7 +8,7 @@ use tsmsim_vmm::loader::{
 };
 
 use crate::{
-    args::{MeasureArgs, OvmfArgs, Tee, Vmm},
+    args::{MeasureArgs, MeasuredTee, OvmfArgs, Vmm},
     failure::Failure,
     guest,
     output::{hex, print, print_json, read_file},
@@ -16,7 +16,7 @@ use crate::{
 
 /// Runs the command.
 pub(crate) fn run(args: &MeasureArgs) -> Result<(), Failure> {
-    let Tee::Snp = args.tee;
+    let MeasuredTee::Snp = args.tee;
     let digest = match &args.ovmf {
         Some(image) => {
             let image = read_file(image)?;

@@ -1,26 +1,40 @@
 //! `tsmsim report`: evidence without any guest.
 
+use serde_json::Value;
 use tsmsim_abi::snp::policy::GuestPolicy;
+use tsmsim_evidence::Verdict;
 use tsmsim_simulator::snp::guest::ExtendedReport;
 
 use crate::{
     args::{ReportArgs, Tee, UserData},
     commands::{keys::seed, verify::accepted},
-    evidence::Evidence,
     failure::Failure,
-    local::Local,
-    output::{hex, print, print_json, read_file},
-    platform,
+    output::{print, print_json, read_file},
+    snp::{evidence::Evidence, local::Local, platform},
+    tdx,
 };
 
 /// Runs the command.
 pub(crate) fn run(args: &ReportArgs) -> Result<(), Failure> {
-    let Tee::Snp = args.tee;
     let inblob = user_data(&args.user_data)?;
+    let (description, verdict) = match args.tee {
+        Tee::Snp => snp_report(args, inblob)?,
+        Tee::Tdx => tdx_quote(args, &inblob)?,
+    };
+    if args.json {
+        print_json(&description);
+    } else {
+        let measurement = description["measurement"].as_str().unwrap_or_default();
+        print(&format!("measurement {measurement}\n{}: {}\n", args.out.display(), verdict.summary()));
+    }
+    accepted(&verdict)
+}
+
+fn snp_report(args: &ReportArgs, inblob: [u8; 64]) -> Result<(Value, Verdict), Failure> {
     let local = Local {
         policy: args.policy.map_or(GuestPolicy::DEFAULT, GuestPolicy::from),
         host_data: args.host_data.unwrap_or_default(),
-        vmpl: args.vmpl,
+        vmpl: args.vmpl.unwrap_or(0),
         inblob,
     };
     let described = platform::build(&args.platform)?;
@@ -40,15 +54,31 @@ pub(crate) fn run(args: &ReportArgs) -> Result<(), Failure> {
         table: &table,
         inblob: &inblob,
     };
-    let description = evidence.write(&args.out)?;
-    let verdict = evidence.judge(None);
-    if args.json {
-        print_json(&description);
-    } else {
-        let measurement = hex(&report.measurement);
-        print(&format!("measurement {measurement}\n{}: {}\n", args.out.display(), verdict.summary()));
+    Ok((evidence.write(&args.out)?, evidence.judge(None)))
+}
+
+fn tdx_quote(args: &ReportArgs, inblob: &[u8; 64]) -> Result<(Value, Verdict), Failure> {
+    let snp_only = args.vmpl.is_some()
+        || args.policy.is_some()
+        || args.host_data.is_some()
+        || args.platform.report_version.is_some()
+        || args.platform.vlek.is_some()
+        || args.platform.mask_chip_id;
+    if snp_only {
+        let text =
+            "--vmpl, --policy, --host-data, --report-version, --vlek and --mask-chip-id are for --tee snp";
+        return Err(Failure::Usage(text.to_owned()));
     }
-    accepted(&verdict)
+    let seed = seed(args.platform.seed.as_deref())?;
+    let described = tdx::local::build(&args.platform, &seed)?;
+    let mut guest = tdx::local::launch(described.clone(), &seed, inblob)
+        .map_err(|error| Failure::because("launching the in-process TD", error))?;
+    let obtained = tdx::local::ask(&mut guest, inblob);
+    platform::write_journal(&args.platform, &guest.world().journal)?;
+    let (report, quote) = obtained.map_err(|error| Failure::because("asking for a quote", error))?;
+    let evidence = tdx::evidence::Evidence::new(&described, &report, quote, inblob)
+        .map_err(|error| Failure::because("issuing collateral", error))?;
+    Ok((evidence.write(&args.out)?, evidence.judge()))
 }
 
 /// The 64 bytes that the report is to carry.

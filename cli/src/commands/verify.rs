@@ -1,10 +1,15 @@
 //! `tsmsim verify`: judging evidence.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use tsmsim_evidence::{
     EvidenceError, Timestamp, Verdict, read_file,
-    snp::{Bundle, Policy, TrustedRoot, verify},
+    show::{Kind, detect},
+    snp::{self, TrustedRoot},
+    tdx::{self, TcbStatus},
 };
 
 use crate::{
@@ -15,9 +20,11 @@ use crate::{
 
 /// Runs the command.
 pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
-    let policy = policy(args)?;
-    let bundle = bundle(args).map_err(|error| Failure::Usage(error.to_string()))?;
-    let verdict = verify(&bundle, &policy);
+    let at = match &args.at {
+        Some(text) => text.parse().map_err(|error| Failure::Usage(format!("--at: {error}")))?,
+        None => now(),
+    };
+    let verdict = judge(args, at).map_err(|error| Failure::Usage(error.to_string()))?;
     if args.json {
         print_json(&verdict.to_json());
     } else {
@@ -36,38 +43,65 @@ pub(crate) fn now() -> Timestamp {
     Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
-fn bundle(args: &VerifyArgs) -> Result<Bundle, EvidenceError> {
-    let mut bundle = match (&args.dir, &args.report) {
-        (Some(directory), _) => Bundle::from_dir(directory)?,
-        (None, Some(report)) => Bundle { report: read_file(report)?, ..Bundle::default() },
-        (None, None) => Bundle::default(),
-    };
+/// Judges as what it is: a directory with a quote, or a file that is one, is TDX evidence.
+fn judge(args: &VerifyArgs, at: Timestamp) -> Result<Verdict, EvidenceError> {
+    match (&args.dir, &args.report) {
+        (Some(directory), _) if directory.join("quote.bin").exists() => {
+            judge_quote(args, at, tdx::Bundle::from_dir(directory)?)
+        }
+        (Some(directory), _) => judge_report(args, at, snp::Bundle::from_dir(directory)?),
+        (None, Some(path)) => {
+            let bytes = read_file(path)?;
+            if detect(&bytes) == Kind::Quote {
+                judge_quote(args, at, tdx::Bundle { quote: bytes, ..tdx::Bundle::default() })
+            } else {
+                judge_report(args, at, snp::Bundle { report: bytes, ..snp::Bundle::default() })
+            }
+        }
+        (None, None) => judge_report(args, at, snp::Bundle::default()),
+    }
+}
+
+fn judge_report(args: &VerifyArgs, at: Timestamp, mut bundle: snp::Bundle) -> Result<Verdict, EvidenceError> {
     for path in args.certs.iter().chain(&args.crl) {
         bundle.add_certificates(&path.display().to_string(), &read_file(path)?)?;
     }
     if let Some(path) = &args.inblob {
         bundle.inblob = Some(read_file(path)?);
     }
-    Ok(bundle)
-}
-
-fn policy(args: &VerifyArgs) -> Result<Policy, Failure> {
-    let at = match &args.at {
-        Some(text) => text.parse().map_err(|error| Failure::Usage(format!("--at: {error}")))?,
-        None => now(),
-    };
-    let trust = match &args.root {
-        Some(path) => read_file(path)
-            .and_then(|bytes| TrustedRoot::from_bytes(&path.display().to_string(), bytes))
-            .map_err(|error| Failure::Usage(error.to_string()))?,
-        None => TrustedRoot::Recognised,
-    };
-    Ok(Policy {
-        trust,
+    let policy = snp::Policy {
+        trust: trust(args.root.as_deref())?,
         measurement: args.measurement,
         vmpl: args.vmpl,
         allow_debug: args.allow_debug,
         allow_masked_chip_id: args.allow_masked_chip_id,
-        ..Policy::at(at)
-    })
+        ..snp::Policy::at(at)
+    };
+    Ok(snp::verify(&bundle, &policy))
+}
+
+fn judge_quote(args: &VerifyArgs, at: Timestamp, mut bundle: tdx::Bundle) -> Result<Verdict, EvidenceError> {
+    if let Some(path) = &args.collateral {
+        bundle.collateral = Some(read_file(path)?);
+    }
+    if let Some(path) = &args.inblob {
+        bundle.inblob = Some(read_file(path)?);
+    }
+    let mut accepted_statuses = vec![TcbStatus::UpToDate];
+    accepted_statuses.extend(&args.accept_tcb);
+    let policy = tdx::Policy {
+        trust: trust(args.root.as_deref())?,
+        mr_td: args.measurement,
+        allow_debug: args.allow_debug,
+        accepted_statuses,
+        ..tdx::Policy::at(at)
+    };
+    Ok(tdx::verify(&bundle, &policy))
+}
+
+fn trust(root: Option<&Path>) -> Result<TrustedRoot, EvidenceError> {
+    match root {
+        Some(path) => TrustedRoot::from_bytes(&path.display().to_string(), read_file(path)?),
+        None => Ok(TrustedRoot::Recognised),
+    }
 }

@@ -8,10 +8,10 @@ use crate::{EvidenceError, Timestamp, x509::Certificate};
 /// Which roots are good enough.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum TrustedRoot {
-    /// AMD's, known by fingerprint, or one that carries tsmsim's marker; [`Verdict::root`](crate::Verdict::root) says which.
+    /// The vendor's (AMD's, Intel's), known by fingerprint, or one that carries tsmsim's marker; [`Verdict::root`](crate::Verdict::root) says which.
     #[default]
     Recognised,
-    /// AMD's only.
+    /// The vendor's only.
     Vendor,
     /// Exactly this certificate (DER).
     Given(Vec<u8>),

@@ -9,7 +9,10 @@ use der::{
     asn1::{BitStringRef, UintRef},
 };
 
-use super::walk::{Element, Malformed, Walk};
+use super::{
+    ecdsa,
+    walk::{Element, Malformed, Walk},
+};
 
 /// RSASSA-PSS with SHA-384, MGF1 with SHA-384, salt of 48 bytes, trailer field left out as the default (RFC 4055).
 const PSS_SHA384: &[u8] = &[
@@ -60,13 +63,15 @@ impl SignatureAlgorithmFault {
 }
 
 /// The text for an algorithm identifier (DER): its usual name, or else its OID.
-pub(crate) fn algorithm_name(encoding: &[u8]) -> String {
+pub(super) fn algorithm_name(encoding: &[u8]) -> String {
     match encoding {
         _ if encoding == PSS_SHA384 => {
             return "RSASSA-PSS, SHA-384, MGF1 SHA-384, salt 48, trailer field by default".to_owned();
         }
         _ if encoding == PSS_SHA384_TRAILER => "RSASSA-PSS, SHA-384, MGF1 SHA-384, salt 48, trailer field 1",
         _ if encoding == RSA_ENCRYPTION => "rsaEncryption",
+        _ if encoding == ecdsa::ECDSA_SHA256 => "ecdsa-with-SHA256",
+        _ if encoding == ecdsa::EC_P256 => "id-ecPublicKey, secp256r1",
         _ if encoding == EC_P384 => "id-ecPublicKey, secp384r1",
         _ => return algorithm_oid(encoding).unwrap_or_default(),
     }

@@ -1,9 +1,10 @@
 //! X.509 certificates and revocation lists (RFC 5280), read strictly: DER only, every byte accounted for, borrowed from
-//! the input. What AMD's certificates must say is not known here.
+//! the input. What AMD's and Intel's certificates must say is not known here.
 
 mod algorithm;
 mod certificate;
 mod crl;
+mod ecdsa;
 pub(crate) mod name;
 mod pem;
 mod show;
@@ -12,7 +13,9 @@ mod walk;
 pub use algorithm::{PublicKey, SignatureAlgorithmFault, verify_pss_sha384};
 pub use certificate::{Certificate, Extension, Validity};
 pub use crl::{RevocationList, Revoked};
+pub use ecdsa::{check_ecdsa_sha256, p256_point, verify_ecdsa_p256, verify_ecdsa_p256_fixed};
 pub use name::{Attribute, Name};
 pub use pem::{PemBlock, PemError, is_pem, pem_blocks};
 pub(crate) use show::{show_certificate, show_crl};
 pub use walk::Malformed;
+pub(crate) use walk::{Element, Walk};

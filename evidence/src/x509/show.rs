@@ -6,7 +6,7 @@ use super::{
     Certificate, Extension, RevocationList,
     algorithm::{PublicKey, algorithm_name},
 };
-use crate::{Node, snp, tree::printable};
+use crate::{Node, snp, tdx, tree::printable};
 
 pub(crate) fn show_certificate(certificate: &Certificate<'_>) -> Node {
     let holder = certificate.subject.common_name().map(printable).unwrap_or_default();
@@ -44,7 +44,8 @@ fn show_key(key: &PublicKey<'_>) -> Node {
         }
         Err(_) => vec![algorithm, Node::bytes("subjectPublicKey", key.bits, "")],
     };
-    let vendor = snp::vendor_name(key).map_or_else(String::new, |name| format!("the key of {name}"));
+    let vendor = snp::vendor_name(key).or_else(|| tdx::vendor_name(key));
+    let vendor = vendor.map_or_else(String::new, |name| format!("the key of {name}"));
     let fingerprint = Node::bytes("SHA-256", &key.fingerprint(), vendor);
     Node::group("subjectPublicKeyInfo", "", [value, vec![fingerprint]].concat())
 }
@@ -62,6 +63,9 @@ const STANDARD: [(&str, &str); 6] = [
 fn show_extension(extension: &Extension<'_>) -> Node {
     let oid = extension.oid.to_string();
     let standard = STANDARD.iter().find(|(known, _)| *known == oid).map(|(_, name)| *name);
+    if let Some(node) = tdx::show_extension(extension) {
+        return node;
+    }
     let name = standard.or_else(|| snp::extension_name(extension.oid));
     let mut meaning = meaning(name, extension.oid, extension.value);
     if extension.critical {
@@ -77,6 +81,8 @@ fn meaning(name: Option<&str>, oid: ObjectIdentifier, value: &[u8]) -> String {
     }
     match (name, value) {
         (Some("keyUsage"), [0x03, 0x02, 0x01 | 0x02, 0x04]) => "keyCertSign".to_owned(),
+        (Some("keyUsage"), [0x03, 0x02, 0x06, 0xc0]) => "digitalSignature, nonRepudiation".to_owned(),
+        (Some("basicConstraints"), [0x30, 0x00]) => "not a CA".to_owned(),
         (Some("keyUsage"), [0x03, 0x02, 0x01, 0x06]) => "keyCertSign, cRLSign".to_owned(),
         (Some("basicConstraints"), [0x30, 0x03, 0x01, 0x01, 0xff]) => "CA".to_owned(),
         (Some("basicConstraints"), [0x30, 0x06, 0x01, 0x01, 0xff, 0x02, 0x01, length]) => {

@@ -16,7 +16,7 @@ use crate::{
     commands::verify::now,
     failure::Failure,
     output::{hex, write_file},
-    platform::Certificates,
+    snp::platform::Certificates,
 };
 
 /// A report with everything that goes with it.

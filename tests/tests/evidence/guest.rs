@@ -189,6 +189,9 @@ fn evidence_of_guests_is_accepted_by_strangers() {
         }
         let said = tsmsim.say("verify", &[("--dir", directory.path())]);
         assert_eq!(said.status, 0, "{name}: {}", said.last_line());
+        if name.contains("tdx") {
+            continue;
+        }
         let leaf = if name.ends_with("vlek") { "vlek" } else { "vcek" };
         sev_accepts(directory.path(), leaf);
         openssl_accepts(&openssl, directory.path(), leaf);

@@ -40,7 +40,7 @@ fn help(#[case] name: &str, #[case] command: &[&str]) {
 #[case::unknown_tee("report --tee sgx --out nowhere", "invalid value 'sgx' for '--tee <TEE>'")]
 #[case::unknown_profile(
     "report --tee snp --profile rome --out nowhere",
-    "[possible values: milan, genoa, turin]"
+    "[possible values: milan, genoa, turin, tdx-1.0, tdx-1.5]"
 )]
 #[case::unknown_version("report --tee snp --report-version 4 --out nowhere", "[possible values: 2, 3, 5]")]
 #[case::short_seed("report --tee snp --seed 1234 --out nowhere", "--seed takes 64 hexadecimal digits")]
@@ -259,7 +259,8 @@ fn unreadable_files() {
 
 /// Name in the list of fingerprints, and its sums.
 fn published() -> Vec<(String, Vec<String>)> {
-    let list = fs::read_to_string(workspace::root().join("keys/default/FINGERPRINTS")).unwrap();
+    let read = |path| fs::read_to_string(workspace::root().join("keys/default").join(path)).unwrap();
+    let list = read("FINGERPRINTS") + &read("intel/FINGERPRINTS");
     let words = |line: &str| {
         let mut words = line.split_whitespace().map(str::to_owned);
         (words.next().unwrap(), words.collect())
@@ -277,18 +278,18 @@ fn the_published_fingerprints_are_those_of_the_default_seed() {
     let text = tsmsim.say("keys fingerprint", &[]).with_status(0).out;
     assert!(text.contains("worthless"), "{text}");
     let entries = said["certificates"].as_array().unwrap();
-    assert_eq!(entries.len(), 9);
+    assert_eq!(entries.len(), 13);
     let published = published();
     for entry in entries {
         let key = |name: &str| entry[name].as_str().unwrap();
-        let file = format!("{}/{}.der", key("line"), key("name")).to_lowercase();
+        let file = format!("{}/{}.der", key("line"), key("name")).to_lowercase().replace(' ', "-");
         let (_, sums) = published.iter().find(|(name, _)| *name == file).unwrap();
         assert_eq!(sums[..], [key("certificate_sha256"), key("public_key_sha256")], "{file}");
         assert!(sums.iter().all(|sum| text.contains(sum)));
     }
     let directory = tempfile::tempdir().unwrap();
     let listed = tsmsim.say("keys export", &[("--out", directory.path())]).with_status(0).out;
-    assert_eq!(listed.lines().count(), 3 * 6);
+    assert_eq!(listed.lines().count(), 3 * 6 + 8);
     assert!(listed.lines().all(|line| Path::new(line).is_file()), "{listed}");
     for (file, sums) in &published {
         assert_eq!(hex(&Sha256::digest(fs::read(directory.path().join(file)).unwrap())), sums[0], "{file}");

@@ -1,4 +1,4 @@
-//! SEV-SNP from end to end: what the `tsmsim` program and guests under KVM make, judged by this repository's verifier, by the
+//! Evidence from end to end: what the `tsmsim` program and guests under KVM make, judged by this repository's verifier, by the
 //! `sev` crate, by openssl and by `sev-snp-measure`.
 //!
 //! | module | what is shown |
@@ -9,6 +9,7 @@
 //! | [`guest`] | what the guest under KVM checked, by name; how guests end |
 //! | [`faults`] | what a guest sees when something goes wrong on the host's side |
 //! | [`genuine`] | evidence of AMD's chips through the program |
+//! | [`tdx`] | quotes; dcap-qvl judges them too |
 //! | [`cli`] | the program's contract: exit statuses, JSON, help, files |
 //!
 //! The others help: [`program`] runs programs, [`made`] and [`image`] make evidence, guests and images, [`tap`] reads what guests
@@ -25,4 +26,5 @@ mod measure;
 mod program;
 mod report;
 mod tap;
+mod tdx;
 mod verify;

@@ -19,20 +19,30 @@ use crate::{
     output::write_file,
 };
 
-impl From<Profile> for ProductLine {
-    fn from(profile: Profile) -> Self {
-        match profile {
-            Profile::Milan => Self::Milan,
-            Profile::Genoa => Self::Genoa,
-            Profile::Turin => Self::Turin,
+/// The product line of a profile; Genoa if none is named.
+fn line(profile: Option<Profile>) -> Result<ProductLine, Failure> {
+    match profile {
+        Some(Profile::Milan) => Ok(ProductLine::Milan),
+        None | Some(Profile::Genoa) => Ok(ProductLine::Genoa),
+        Some(Profile::Turin) => Ok(ProductLine::Turin),
+        Some(Profile::Tdx10 | Profile::Tdx15) => {
+            Err(Failure::Usage("--tee snp has the profiles milan, genoa and turin".to_owned()))
         }
     }
 }
 
+/// How evidence is signed.
+pub(crate) const fn signature_mode(args: &PlatformArgs) -> SignatureMode {
+    if args.randomized { SignatureMode::Randomized } else { SignatureMode::Deterministic }
+}
+
 /// Builds the platform that the arguments describe.
 pub(crate) fn build(args: &PlatformArgs) -> Result<Platform, Failure> {
-    let mode = if args.randomized { SignatureMode::Randomized } else { SignatureMode::Deterministic };
-    let mut config = PlatformConfig::new(args.profile.into())
+    if args.quote_version.is_some() {
+        return Err(Failure::Usage("--quote-version is for --tee tdx".to_owned()));
+    }
+    let mode = signature_mode(args);
+    let mut config = PlatformConfig::new(line(args.profile)?)
         .with_mask_chip_id(args.mask_chip_id)
         .with_signature_mode(mode);
     if let Some(version) = args.report_version.as_ref().and_then(|version| version.parse().ok()) {

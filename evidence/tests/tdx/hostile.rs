@@ -1,0 +1,75 @@
+//! Any bytes give a verdict or an error, never a panic.
+
+use proptest::prelude::*;
+use tsmsim_evidence::{
+    show::{detect, show},
+    tdx::{Bundle, Collateral, SgxExtension, replay, verify},
+};
+
+use super::{policy, sample, vector};
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..1600)
+}
+
+/// Genuine bytes with some of them overwritten, and cut or lengthened.
+fn damaged(file: &'static str) -> impl Strategy<Value = Vec<u8>> {
+    let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8);
+    (edits, any::<prop::sample::Index>(), 0..8_u8).prop_map(move |(edits, cut, how)| {
+        let mut bytes = vector(file);
+        for (index, value) in edits {
+            let at = index.index(bytes.len());
+            bytes[at] = value;
+        }
+        match how {
+            0 => bytes.truncate(cut.index(bytes.len())),
+            1 => bytes.push(how),
+            _ => {}
+        }
+        bytes
+    })
+}
+
+fn judge(bundle: &Bundle) -> bool {
+    let verdict = verify(bundle, &policy());
+    let _ = (verdict.table(), verdict.to_json());
+    verdict.accepted()
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_in_any_place(quote in bytes(), report in bytes(), other in bytes()) {
+        let bundle = Bundle {
+            quote,
+            td_report: Some(report),
+            root: Some(other.clone()),
+            collateral: Some(other.clone()),
+            inblob: Some(other.clone()),
+            event_log: Some(other),
+        };
+        prop_assert!(!judge(&bundle));
+        let _ = (Collateral::read(&bundle.quote), SgxExtension::read(&bundle.quote), replay(&bundle.quote));
+    }
+
+    #[test]
+    fn damaged_quotes(quote in damaged("tdx_quote")) {
+        let _ = (detect(&quote), show(&quote, None));
+        let genuine = sample().quote;
+        // Zeros may be put on, and taken off from what lies behind the quote.
+        let same = |a: &[u8], b: &[u8]| a.iter().rposition(|x| *x != 0) == b.iter().rposition(|x| *x != 0)
+            && a.iter().zip(b).all(|(a, b)| a == b);
+        let accepted = judge(&Bundle { quote: quote.clone(), ..sample() });
+        prop_assert!(!accepted || same(&quote, &genuine));
+    }
+
+    #[test]
+    fn damaged_collateral(collateral in damaged("tdx_quote_collateral.json")) {
+        let _ = (detect(&collateral), show(&collateral, None));
+        let _ = judge(&Bundle { collateral: Some(collateral), ..sample() });
+    }
+
+    #[test]
+    fn damaged_logs(log in damaged("ccel_data.dat")) {
+        let _ = (detect(&log), show(&log, None), replay(&log));
+    }
+}
