@@ -263,7 +263,7 @@ fn rendered(rows: &[Row]) -> String {
     let heading = ["guest", "report", "key", "guest's checks", "measurement", "time", "evidence"];
     format!(
         "{}\nkvm: a guest under /dev/kvm that spoke the GHCB protocol and got its report through an encrypted guest message.\n\
-         in-process: the same firmware, asked by a guest without a virtual machine.\n",
+         in-process: the same firmware models, asked by a guest without a virtual machine.\n",
         table(&heading, &cells)
     )
 }
