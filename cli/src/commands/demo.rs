@@ -15,6 +15,7 @@ use tsmsim_vmm::{
         boot::{BootRequest, BootedGuest, boot, c_bit},
         snp::End,
     },
+    engine::kvm::probe,
     loader::bare_metal::GuestTask,
 };
 use zerocopy::FromBytes;
@@ -263,7 +264,9 @@ fn rendered(rows: &[Row]) -> String {
     let heading = ["guest", "report", "key", "guest's checks", "measurement", "time", "evidence"];
     format!(
         "{}\nkvm: a guest under /dev/kvm that spoke the GHCB protocol and got its report through an encrypted guest message.\n\
-         in-process: the same firmware models, asked by a guest without a virtual machine.\n",
-        table(&heading, &cells)
+         in-process: the same firmware models, asked by a guest without a virtual machine.\n\
+         {}\n",
+        table(&heading, &cells),
+        probe(),
     )
 }
