@@ -5,15 +5,19 @@
 //!
 //! | benchmark | what it times |
 //! |---|---|
-//! | `ratios` | a report request and the measurement of a page against the bare cryptography, interleaved in one run |
+//! | `ratios` | SNP: a report request and the measurement of a page; TDX: a quote, and judging one: each against the bare cryptography or another library, interleaved in one run |
 //! | `snp_report` | a report request: dispatch alone, and the whole way of a guest; the bare signature |
 //! | `snp_launch` | the launch digest, `SNP_LAUNCH_UPDATE`, the launch of a guest; the bare hash |
 //! | `snp_evidence` | keys and certificates of a platform, reports per product line, judging evidence |
 //! | `kvm_exit` | exits of a virtual machine; passed over where there is no KVM |
 
+pub mod tdx;
+
 use aws_lc_rs::{
     rand::SystemRandom,
-    signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair},
+    signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
+    },
 };
 use tsmsim_abi::snp::{
     PAGE_SIZE,
@@ -136,22 +140,35 @@ impl ReportMachine {
     }
 }
 
-/// The bare signature: P-384 with SHA-384 over as many bytes as of a report, by the fastest well-kept library.
+/// The bare signature: over as many bytes as of a report or quote, by the fastest well-kept library.
 pub struct BareSignature {
     key: EcdsaKeyPair,
     random: SystemRandom,
-    message: [u8; SIGNED_SIZE],
+    message: Vec<u8>,
 }
 
 impl BareSignature {
-    /// With a key of its own.
+    /// P-384 with SHA-384 over what is signed of an SNP report, with a key of its own.
     ///
     /// # Panics
     /// If the library fails.
     #[must_use]
     pub fn new() -> Self {
-        let key = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).expect("a key can be generated");
-        Self { key, random: SystemRandom::new(), message: [0x5a; SIGNED_SIZE] }
+        Self::of(&ECDSA_P384_SHA384_FIXED_SIGNING, SIGNED_SIZE)
+    }
+
+    /// P-256 with SHA-256 over what is signed of a quote of version 4, with a key of its own.
+    ///
+    /// # Panics
+    /// If the library fails.
+    #[must_use]
+    pub fn p256() -> Self {
+        Self::of(&ECDSA_P256_SHA256_FIXED_SIGNING, tdx::SIGNED_SIZE)
+    }
+
+    fn of(algorithm: &'static EcdsaSigningAlgorithm, size: usize) -> Self {
+        let key = EcdsaKeyPair::generate(algorithm).expect("a key can be generated");
+        Self { key, random: SystemRandom::new(), message: vec![0x5a; size] }
     }
 
     /// Signs.

@@ -14,8 +14,14 @@ use tsmsim_abi::{
         payload::{CpuidReq, ExportReq, KeyReq, ReportReq, TscInfoReq, VmrkReq},
         psc::{PscEntryBits, PscOperation},
     },
+    tdx::{
+        leaf::TdcallLeaf,
+        qgs::{FrameHeader, Message},
+        vmcall::VmcallSubFunction,
+    },
 };
-use tsmsim_fuzz::{PRIVATE_GPA, SHARED_GPA, samples};
+use tsmsim_fuzz::{PRIVATE_GPA, SHARED_GPA, samples, tdx};
+use tsmsim_keys::SignatureMode;
 use tsmsim_vmm::engine::SystemRegisters;
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -59,6 +65,10 @@ fn main() {
     images();
     walk();
     dispatch();
+    tdcalls();
+    get_quote();
+    qgs();
+    quotes();
 }
 
 fn msr() {
@@ -290,4 +300,65 @@ fn dispatch() {
     let ports = Seed::default().put([7, 0xf8, 3, 0, 1, 8, 0xf8, 3, 0]).sized([0x41]);
     let memory = ports.put([9]).words(&[0xfee0_0000]).put([3, 10]).words(&[0xfee0_0000, 1]);
     memory.put([14]).put([0; 8]).put([12]).write("machine_dispatch", "devices");
+}
+
+/// Steps of `tdx_tdcall`: any registers of a leaf, RAX, RCX, RDX, R8 to R15; a TDVMCALL by its sub-function, R12 to R15.
+fn tdcalls() {
+    let call = |seed: Seed, leaf: TdcallLeaf, operands: [u64; 3]| {
+        seed.put([0]).words(&[leaf.0.into()]).words(&operands).words(&[0; 8])
+    };
+    let vmcall = |seed: Seed, sub_function: VmcallSubFunction, operands: [u64; 2]| {
+        let number = u32::try_from(sub_function.0).expect("numbers are small");
+        seed.put([1]).put(number.to_le_bytes()).words(&operands).words(&[0; 2])
+    };
+    let (report, data) = (PRIVATE_GPA, PRIVATE_GPA + 0x400);
+    let seed = call(Seed::default(), TdcallLeaf::TDG_VP_INFO, [0; 3]);
+    let seed = call(seed, TdcallLeaf::TDG_MR_RTMR_EXTEND, [data, 2, 0]);
+    let seed = call(seed, TdcallLeaf::TDG_MR_REPORT, [report, data, 0]);
+    let seed = call(seed, TdcallLeaf::TDG_MR_VERIFYREPORT, [report, 0, 0]);
+    call(seed, TdcallLeaf::TDG_VM_RD, [0, u64::MAX, 0]).write("tdx_tdcall", "report");
+    let seed = call(Seed::default(), TdcallLeaf::TDG_MEM_PAGE_ACCEPT, [0x20_0001, 0, 0]);
+    let seed = vmcall(seed, VmcallSubFunction::MAP_GPA, [0x20_0000 | 1 << 47, 0x2000]);
+    let seed = vmcall(seed, VmcallSubFunction::MAP_GPA, [0x20_0000, 0x2000]);
+    call(seed, TdcallLeaf::TDG_MEM_PAGE_ACCEPT, [0x20_0000, 0, 0]).write("tdx_tdcall", "pages");
+    let seed = vmcall(Seed::default(), VmcallSubFunction::GET_TD_VM_CALL_INFO, [1, 0]);
+    let seed = vmcall(seed, VmcallSubFunction::INSTRUCTION_CPUID, [1, 0]);
+    let seed = vmcall(seed, VmcallSubFunction::GET_QUOTE, [SHARED_GPA | 1 << 47, 0x2000]);
+    vmcall(seed, VmcallSubFunction::REPORT_FATAL_ERROR, [0, 0]).write("tdx_tdcall", "host");
+}
+
+fn get_quote() {
+    // Kind, pages, then the edit's offset and bytes; or the request; or the buffer from its header on.
+    Seed::default().put([1, 2, 0, 0, 0, 0]).write("tdx_get_quote", "report");
+    Seed::default().put([5, 2, 0x80, 0, 1, 0, 0xff, 5, 0]).write("tdx_get_quote", "changed-and-in-flight");
+    let header = Seed::default().words(&[1, 0]).put([16, 0, 0, 0, 0, 0, 0, 0]).0;
+    Seed::default().put([2, 2]).sized(header).write("tdx_get_quote", "raw");
+}
+
+fn qgs() {
+    let message = |message: &Message<'_>| {
+        let mut bytes = vec![0; message.size()];
+        message.write(&mut bytes).expect("it fits");
+        bytes
+    };
+    let platform = message(&Message::GetPlatformInfoReq);
+    write("qgs_message", "platform-info", &platform);
+    let size = u32::try_from(platform.len()).expect("it is small");
+    let framed = Seed::default().put(FrameHeader { size: size.into() }.as_bytes()).put(platform);
+    framed.write("qgs_message", "framed");
+    let report = tdx::report(&[7; 64]);
+    let request = Message::GetQuoteReq { report: report.as_bytes(), id_list: &[] };
+    write("qgs_message", "quote", &message(&request));
+    let platform = tdx::platform(SignatureMode::Randomized);
+    let request = Message::GetCollateralReq {
+        fmspc: &platform.identity().fmspc,
+        pck_ca: platform.identity().ca().name().as_bytes(),
+    };
+    write("qgs_message", "collateral", &message(&request));
+}
+
+fn quotes() {
+    Seed::default().put([0]).write("quote_verify", "good");
+    Seed::default().put([8, 0, 0x40, 0x00, 1, 0xff]).write("quote_verify", "body");
+    Seed::default().put([0, 3, 0x00, 0x10, 255]).write("quote_verify", "short-collateral");
 }

@@ -19,6 +19,7 @@ use tsmsim_simulator::{
 
 pub mod op;
 pub mod samples;
+pub mod tdx;
 
 /// Guest memory in bytes: enough for three 2 MiB pages.
 pub const RAM: usize = 6 << 20;
