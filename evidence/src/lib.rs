@@ -22,6 +22,7 @@
 //! ```
 
 mod error;
+mod files;
 mod hex;
 pub mod show;
 pub mod snp;

@@ -6,7 +6,8 @@ use tsmsim_abi::snp::cert_table::CertGuid;
 
 use super::{CertificateKind, TableEntry, read_table};
 use crate::{
-    EvidenceError, read_file,
+    EvidenceError,
+    files::{read_optional_file, to_der},
     show::{Kind, detect},
     x509::{Certificate, PemBlock, is_pem, pem_blocks},
 };
@@ -40,15 +41,7 @@ impl Bundle {
     /// # Errors
     /// [`EvidenceError`]: which file cannot be read.
     pub fn from_dir(directory: &Path) -> Result<Self, EvidenceError> {
-        let read = |name: &str| -> Result<Option<Vec<u8>>, EvidenceError> {
-            match read_file(&directory.join(name)) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(EvidenceError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                    Ok(None)
-                }
-                Err(error) => Err(error),
-            }
-        };
+        let read = |name: &str| read_optional_file(&directory.join(name));
         let certificate = |name: &str| -> Result<Option<Vec<u8>>, EvidenceError> {
             read(name)?.map(|bytes| to_der(&directory.join(name).display().to_string(), bytes)).transpose()
         };
@@ -134,16 +127,4 @@ pub(super) fn kind_of(der: &[u8]) -> Option<CertificateKind> {
 
 fn blocks(name: &str, bytes: &[u8]) -> Result<Vec<PemBlock>, EvidenceError> {
     pem_blocks(bytes).map_err(|source| EvidenceError::Pem { name: name.to_owned(), source })
-}
-
-/// The DER of a file that holds one thing in DER or PEM.
-pub(super) fn to_der(name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, EvidenceError> {
-    if !is_pem(&bytes) {
-        return Ok(bytes);
-    }
-    let mut blocks = blocks(name, &bytes)?;
-    match (blocks.len(), blocks.pop()) {
-        (1, Some(block)) => Ok(block.der),
-        (count, _) => Err(EvidenceError::Several { name: name.to_owned(), count }),
-    }
 }

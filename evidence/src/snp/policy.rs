@@ -2,7 +2,7 @@
 
 use tsmsim_abi::snp::tcb::TcbParts;
 
-use super::bundle::to_der;
+use crate::files::to_der;
 use crate::{EvidenceError, Timestamp, x509::Certificate};
 
 /// Which roots are good enough.

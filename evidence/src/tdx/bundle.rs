@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::{
-    EvidenceError, read_file,
-    x509::{is_pem, pem_blocks},
+    EvidenceError,
+    files::{read_optional_file, to_der},
 };
 
 /// Evidence, as bytes; what is missing is missed by [`verify`](super::verify).
@@ -31,15 +31,7 @@ impl Bundle {
     /// # Errors
     /// [`EvidenceError`]: which file cannot be read.
     pub fn from_dir(directory: &Path) -> Result<Self, EvidenceError> {
-        let read = |name: &str| -> Result<Option<Vec<u8>>, EvidenceError> {
-            match read_file(&directory.join(name)) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(EvidenceError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                    Ok(None)
-                }
-                Err(error) => Err(error),
-            }
-        };
+        let read = |name: &str| read_optional_file(&directory.join(name));
         let root = match read("root.der")? {
             Some(bytes) => Some(("root.der", bytes)),
             None => read("root.pem")?.map(|bytes| ("root.pem", bytes)),
@@ -53,17 +45,5 @@ impl Bundle {
             inblob: read("inblob.bin")?,
             event_log: read("ccel.bin")?,
         })
-    }
-}
-
-fn to_der(name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, EvidenceError> {
-    if !is_pem(&bytes) {
-        return Ok(bytes);
-    }
-    let blocks = pem_blocks(&bytes).map_err(|source| EvidenceError::Pem { name: name.to_owned(), source })?;
-    let count = blocks.len();
-    match <[_; 1]>::try_from(blocks) {
-        Ok([block]) => Ok(block.der),
-        Err(_) => Err(EvidenceError::Several { name: name.to_owned(), count }),
     }
 }
