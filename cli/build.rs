@@ -1,14 +1,21 @@
-//! Embeds the bare-metal test guest where the build names one (`cargo xtask build` does).
+//! Embeds what guests are made of, where the build names it (`cargo xtask build` does): the bare-metal test guest, and the
+//! init program of Linux guests.
 
 use std::{env, fs, path::Path};
 
 fn main() {
-    println!("cargo::rerun-if-env-changed=TSMSIM_GUEST_X86_64");
-    println!("cargo::rustc-check-cfg=cfg(embedded_guest)");
-    let Some(guest) = env::var_os("TSMSIM_GUEST_X86_64") else { return };
+    embed("TSMSIM_GUEST_X86_64", "guest-x86_64.elf", "embedded_guest");
+    embed("TSMSIM_GUEST_LINUX", "guest-linux.elf", "embedded_linux_init");
+}
+
+/// Copies the file that `variable` names to where the program includes it from, and says so with `flag`.
+fn embed(variable: &str, name: &str, flag: &str) {
+    println!("cargo::rerun-if-env-changed={variable}");
+    println!("cargo::rustc-check-cfg=cfg({flag})");
+    let Some(guest) = env::var_os(variable) else { return };
     println!("cargo::rerun-if-changed={}", guest.display());
     let out = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
-    fs::copy(&guest, Path::new(&out).join("guest-x86_64.elf"))
-        .unwrap_or_else(|error| panic!("TSMSIM_GUEST_X86_64 names {}: {error}", guest.display()));
-    println!("cargo::rustc-cfg=embedded_guest");
+    fs::copy(&guest, Path::new(&out).join(name))
+        .unwrap_or_else(|error| panic!("{variable} names {}: {error}", guest.display()));
+    println!("cargo::rustc-cfg={flag}");
 }

@@ -3,7 +3,8 @@
 //! The loader puts the guest's ELF image at its own addresses (1 MiB and up), and below it the pages listed here. The
 //! guest starts in 64-bit mode with flat segments, interrupts off, page tables that map the first 4 GiB one to one
 //! *without* the C-bit (so the launch measurement does not depend on where a machine has it), and RDI holding the
-//! guest-physical address of the parameter page. It finds the C-bit in the CPUID page and makes tables of its own.
+//! guest-physical address of the parameter page. It finds the C-bit in the CPUID page and makes tables of its own. A guest
+//! that is given no CPUID page asks CPUID whether it is a TD; then the shared bit follows from `TDG.VP.INFO`.
 //!
 //! It reports on the serial port, a line at a time: TAP version 14 lines, and `# ` comments. Evidence goes out as
 //! `# blob NAME HEX` lines; the last line is the plan, `1..N`. A guest that cannot go on prints `Bail out! ` with the
@@ -19,7 +20,8 @@ pub const PAGE_TABLE_PAGES: u64 = 6;
 pub const SECRETS_GPA: u64 = 0x8000;
 /// Guest-physical address of the SNP CPUID page.
 pub const CPUID_GPA: u64 = 0x9000;
-/// Guest-physical address of the parameter page: launched as UNMEASURED, so a nonce does not change the measurement.
+/// Guest-physical address of the parameter page: launched as UNMEASURED (in a TD, added and not extended), so a nonce does
+/// not change the measurement.
 pub const PARAMETERS_GPA: u64 = 0xa000;
 /// Lowest address of a guest image.
 pub const IMAGE_GPA: u64 = 0x10_0000;
@@ -50,7 +52,8 @@ wire! {
         pub report_data: [u8; 64],
         /// Which test program: 0 all checks, 1 only the report, 2 as many guest requests as `count` says (a benchmark),
         /// 3 a GHCB termination request (set 0, code 0), 4 an unsupported event. The last two print no plan: they do
-        /// not come back.
+        /// not come back. In a TD: 0 all checks, 1 only report and quote, 2 as many quotes as `count` says,
+        /// 3 `ReportFatalError`, 4 a report to where there is no memory, 5 HLT with interrupts blocked.
         pub mode: U16,
         /// Reserved, zero.
         pub reserved_0x62: U16,

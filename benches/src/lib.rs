@@ -10,6 +10,7 @@
 //! | `snp_launch` | the launch digest, `SNP_LAUNCH_UPDATE`, the launch of a guest; the bare hash |
 //! | `snp_evidence` | keys and certificates of a platform, reports per product line, judging evidence |
 //! | `kvm_exit` | exits of a virtual machine; passed over where there is no KVM |
+//! | `userland` | a report through configfs and through `/dev/sev-guest` of `tsmsim run`, beside the simulator alone; starting; passed over where there is no FUSE |
 
 pub mod tdx;
 

@@ -1,9 +1,14 @@
 //! The command line: a contract, names and meanings stay.
 
-use std::path::PathBuf;
+mod boot;
+
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tsmsim_evidence::tdx::TcbStatus;
+
+use crate::commands::conform::ConformArgs;
+pub(crate) use boot::{BootArgs, EngineChoice, LinuxArgs};
 
 use crate::output::{parse_hex, parse_hex_exact, parse_u64};
 
@@ -23,6 +28,10 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Evidence without any guest: report, certificates, revocation list.
     Report(Box<ReportArgs>),
+    /// Run a program that sees configfs-tsm and the device files, without any guest.
+    Run(Box<RunArgs>),
+    /// Boot a stock Linux kernel as a confidential guest, and run a program in it.
+    Boot(Box<BootArgs>),
     /// Judge evidence.
     Verify(Box<VerifyArgs>),
     /// Show any evidence or certificate, field by field.
@@ -31,6 +40,8 @@ pub(crate) enum Command {
     Measure(MeasureArgs),
     /// The synthetic roots of trust.
     Keys(KeysArgs),
+    /// The conformance suite of configfs-tsm: against `tsmsim run`, or a real kernel.
+    Conform(ConformArgs),
 }
 
 /// Which technology.
@@ -40,13 +51,6 @@ pub(crate) enum Tee {
     Snp,
     /// Intel TDX.
     Tdx,
-}
-
-/// Technologies whose guests can be measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum MeasuredTee {
-    /// AMD SEV-SNP.
-    Snp,
 }
 
 /// Which platform is simulated.
@@ -64,6 +68,55 @@ pub(crate) enum Profile {
     /// TDX 1.5.
     #[value(name = "tdx-1.5")]
     Tdx15,
+}
+
+/// How a platform and what endorses it stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// Nothing wrong.
+    #[default]
+    UpToDate,
+    /// TDX: TCB status OutOfDate.
+    OutOfDate,
+    /// TDX: TCB status SWHardeningNeeded.
+    SwHardeningNeeded,
+    /// TDX: TCB status ConfigurationNeeded.
+    ConfigurationNeeded,
+    /// TDX: TCB status ConfigurationAndSWHardeningNeeded.
+    ConfigurationAndSwHardeningNeeded,
+    /// TDX: TCB status OutOfDateConfigurationNeeded.
+    OutOfDateConfigurationNeeded,
+    /// TDX: TCB status Revoked.
+    Revoked,
+    /// TDX: the PCK CA's list revokes the PCK certificate.
+    RevokedPck,
+    /// TDX: TCB info and QE identity should have been renewed in 2023.
+    ExpiredCollateral,
+    /// SNP: the ARK's list revokes ASK and ASVK.
+    RevokedAsk,
+    /// SNP: VCEK or VLEK ended in 2024.
+    ExpiredVek,
+}
+
+/// Which of Intel's two data sets collateral comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Update {
+    /// The older one, in force until owners had time to update.
+    #[default]
+    Standard,
+    /// The newer one: a platform one step behind is out of date.
+    Early,
+}
+
+/// What the collateral says.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct ScenarioArgs {
+    /// How the platform and what endorses it stand; verifiers refuse all but up-to-date.
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub(crate) scenario: Option<Scenario>,
+    /// TDX: the data set of the collateral; standard unless given.
+    #[arg(long, value_enum)]
+    pub(crate) update: Option<Update>,
 }
 
 /// A synthetic platform: options shared by all that make evidence.
@@ -90,6 +143,8 @@ pub(crate) struct PlatformArgs {
     /// Randomised signatures, as hardware makes them, instead of RFC 6979 ones: each run gives other bytes.
     #[arg(long)]
     pub(crate) randomized: bool,
+    #[command(flatten)]
+    pub(crate) scenario: ScenarioArgs,
     /// Write what happened, one JSON object a line.
     #[arg(long, value_name = "FILE")]
     pub(crate) journal: Option<PathBuf>,
@@ -129,12 +184,80 @@ pub(crate) struct ReportArgs {
     /// SNP: host data, 64 hexadecimal digits.
     #[arg(long, value_name = "HEX", value_parser = parse_hex_exact::<32>)]
     pub(crate) host_data: Option<[u8; 32]>,
+    /// TDX: measure TEXT into RTMR N (0 to 3) before the quote is made; ccel.bin is the log. May be given several times.
+    #[arg(long, value_name = "N:TEXT", value_parser = RtmrEvent::parse)]
+    pub(crate) event: Vec<RtmrEvent>,
     /// Where the evidence goes.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// Answer in JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Something to measure into an RTMR.
+#[derive(Clone, Debug)]
+pub(crate) struct RtmrEvent {
+    /// Index of the RTMR.
+    pub(crate) rtmr: u32,
+    /// What is measured.
+    pub(crate) text: String,
+}
+
+impl RtmrEvent {
+    fn parse(argument: &str) -> Result<Self, String> {
+        let parts = argument.split_once(':');
+        let rtmr = parts.and_then(|(index, _)| index.parse().ok()).filter(|rtmr| *rtmr < 4);
+        match (rtmr, parts) {
+            (Some(rtmr), Some((_, text))) => Ok(Self { rtmr, text: text.to_owned() }),
+            _ => Err("give the index of an RTMR (0 to 3), a colon, and a text".to_owned()),
+        }
+    }
+}
+
+/// The exit status is that of CMD, or that of tsmsim where CMD was not started.
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// The technology.
+    #[arg(long, value_enum)]
+    pub(crate) tee: Tee,
+    #[command(flatten)]
+    pub(crate) platform: PlatformArgs,
+    /// Which Linux is copied, where kernels differ.
+    #[arg(long, value_enum, value_name = "VERSION", default_value = "6.12")]
+    pub(crate) style: Style,
+    /// TDX: kernel command line of the boot that the event log and the RTMRs tell of.
+    #[arg(long, value_name = "STR", default_value = "console=ttyS0")]
+    pub(crate) append: String,
+    /// TDX: serve the quote generation service on a Unix socket of this name, too.
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) qgs: Option<PathBuf>,
+    /// Run although this machine has a genuine TEE device.
+    #[arg(long)]
+    pub(crate) beside_real_tee: bool,
+    /// Serve the files below a directory, for programs whose root can be set; without CMD until SIGINT or SIGTERM.
+    #[arg(long, requires = "at")]
+    pub(crate) no_namespace: bool,
+    /// Where, with --no-namespace: DIR/sys/kernel/config, DIR/dev and so on. CMD finds DIR in TSMSIM_ROOT.
+    #[arg(long, value_name = "DIR", requires = "no_namespace")]
+    pub(crate) at: Option<PathBuf>,
+    /// The program and its arguments.
+    #[arg(last = true, value_name = "CMD", required_unless_present = "no_namespace")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Kernels that differ in configfs-tsm or its drivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Style {
+    /// Linux 6.7, the first with configfs-tsm.
+    #[value(name = "6.7")]
+    V6_7,
+    /// The 6.12 long-term series.
+    #[value(name = "6.12")]
+    V6_12,
+    /// Linux 6.16, with measurement registers in sysfs.
+    #[value(name = "6.16")]
+    V6_16,
 }
 
 /// What the report is to carry.
@@ -188,6 +311,9 @@ pub(crate) struct VerifyArgs {
     /// TDX: collateral, in the JSON form of dcap-qvl.
     #[arg(long, value_name = "FILE", conflicts_with = "dir")]
     pub(crate) collateral: Option<PathBuf>,
+    /// TDX: event log (the log area that the CCEL table names), replayed against the RTMRs.
+    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+    pub(crate) ccel: Option<PathBuf>,
     /// TDX: a TCB status that is good enough besides UpToDate; may be given several times.
     #[arg(long, value_name = "STATUS", value_parser = tcb_status)]
     pub(crate) accept_tcb: Vec<TcbStatus>,
@@ -233,11 +359,11 @@ pub(crate) struct ShowArgs {
 pub(crate) struct MeasureArgs {
     /// The technology.
     #[arg(long, value_enum)]
-    pub(crate) tee: MeasuredTee,
-    /// A bare-metal guest (ELF), or with --ovmf the kernel whose hash is measured. Without both: the built-in guest.
+    pub(crate) tee: Tee,
+    /// A bare-metal guest (ELF), or with --ovmf the kernel whose hash is measured (SNP). Without both: the built-in guest.
     #[arg(long, value_name = "FILE")]
     pub(crate) kernel: Option<PathBuf>,
-    /// An OVMF image.
+    /// An OVMF image; for TDX one with TDX metadata (TDVF), launched as QEMU does.
     #[arg(long, value_name = "FILE")]
     pub(crate) ovmf: Option<PathBuf>,
     /// Answer in JSON.
@@ -250,7 +376,7 @@ pub(crate) struct MeasureArgs {
 
 /// How a guest with an OVMF image is launched.
 #[derive(Args, Debug)]
-#[command(next_help_heading = "With --ovmf")]
+#[command(next_help_heading = "SNP, with --ovmf")]
 pub(crate) struct OvmfArgs {
     /// Initrd whose hash is measured.
     #[arg(long, value_name = "FILE", requires = "ovmf", requires = "kernel")]
@@ -258,21 +384,21 @@ pub(crate) struct OvmfArgs {
     /// Kernel command line whose hash is measured.
     #[arg(long, value_name = "STR", requires = "ovmf", requires = "kernel")]
     pub(crate) append: Option<String>,
-    /// Number of vCPUs.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=512))]
-    pub(crate) vcpus: u16,
-    /// CPU model of QEMU.
-    #[arg(long, value_name = "MODEL", default_value = "EPYC-v4", value_parser = vcpu_types())]
-    pub(crate) vcpu_type: String,
+    /// Number of vCPUs; 1 unless given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub(crate) vcpus: Option<u16>,
+    /// CPU model of QEMU; EPYC-v4 unless given.
+    #[arg(long, value_name = "MODEL", value_parser = vcpu_types())]
+    pub(crate) vcpu_type: Option<String>,
     /// CPUID Fn0000_0001_EAX, instead of a CPU model.
     #[arg(long, value_name = "BITS", value_parser = parse_u64)]
     pub(crate) vcpu_sig: Option<u64>,
-    /// Whose hypervisor launches the guest.
-    #[arg(long, value_enum, default_value = "qemu")]
-    pub(crate) vmm_type: Vmm,
-    /// `SEV_FEATURES` of the VMSAs.
-    #[arg(long, value_name = "BITS", default_value = "0x1", value_parser = parse_u64)]
-    pub(crate) guest_features: u64,
+    /// Whose hypervisor launches the guest; qemu unless given.
+    #[arg(long, value_enum)]
+    pub(crate) vmm_type: Option<Vmm>,
+    /// `SEV_FEATURES` of the VMSAs; 0x1 unless given.
+    #[arg(long, value_name = "BITS", value_parser = parse_u64)]
+    pub(crate) guest_features: Option<u64>,
 }
 
 fn vcpu_types() -> clap::builder::PossibleValuesParser {
@@ -319,10 +445,12 @@ pub(crate) enum KeysAction {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
-    /// Write the certificates and revocation lists that follow from a seed.
+    /// Write the certificates, revocation lists and collateral that follow from a seed.
     Export {
         #[command(flatten)]
         seed: SeedArg,
+        #[command(flatten)]
+        scenario: ScenarioArgs,
         /// Where they go: one directory per product line of AMD's, and one for Intel.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,

@@ -57,6 +57,11 @@ impl Console {
         self.blobs.iter().find(|blob| blob.0 == name).map(|blob| blob.1.as_slice())
     }
 
+    /// How many checks passed, and how many there were.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        (self.checks.iter().filter(|check| check.passed).count(), self.checks.len())
+    }
+
     /// The first reason why the guest's run does not count as passed.
     pub(crate) fn failure(&self) -> Option<String> {
         if let Some(why) = &self.bail_out {

@@ -24,6 +24,7 @@
 mod error;
 mod files;
 mod hex;
+mod picture;
 pub mod show;
 pub mod snp;
 pub mod tdx;

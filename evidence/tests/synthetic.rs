@@ -8,13 +8,10 @@ use common::{
     then,
 };
 use rstest::rstest;
-use tsmsim_abi::{
-    guid::Guid,
-    snp::{
-        cert_table::CertGuid,
-        report::AttestationReport,
-        tcb::{ProductLine, TcbVersion},
-    },
+use tsmsim_abi::snp::{
+    cert_table::CertGuid,
+    report::AttestationReport,
+    tcb::{ProductLine, TcbVersion},
 };
 use tsmsim_evidence::{
     Outcome, Root,
@@ -288,7 +285,7 @@ fn a_table_must_agree_and_hold_nothing_else() {
     assert!(swapped.starts_with("certificate table: ARK: differs"), "{swapped}");
     let twice = judge(table(&[(CertGuid::ARK, &ark), (CertGuid::ARK, &ark)], 0), &policy);
     assert!(twice.starts_with("certificate table: layout: two entries for c0b406a4"), "{twice}");
-    let unknown = table(&[(CertGuid(Guid([1; 16])), b"anything")], 0);
+    let unknown = table(&[(CertGuid([1; 16]), b"anything")], 0);
     assert!(judge(unknown.clone(), &policy).ends_with("unknown GUID"));
     assert_eq!(judge(unknown, &Policy { allow_unknown_table_entries: true, ..policy.clone() }), "accepted");
     let empty = judge(table(&[(CertGuid::ARK, b"")], 0), &policy);

@@ -15,6 +15,7 @@ use tsmsim_abi::{
         psc::{PscEntryBits, PscOperation},
     },
     tdx::{
+        ccel::{EventType, LogWriter, MeasurementRegister},
         leaf::TdcallLeaf,
         qgs::{FrameHeader, Message},
         vmcall::VmcallSubFunction,
@@ -358,7 +359,24 @@ fn qgs() {
 }
 
 fn quotes() {
+    let bundle = tdx::bundle();
+    write("evidence_show", "quote", &bundle.quote);
+    write("evidence_show", "tdreport", &bundle.td_report.expect("the bundle has it"));
+    write("evidence_show", "collateral", &bundle.collateral.expect("the bundle has it"));
+    write("evidence_show", "ccel", &event_log());
     Seed::default().put([0]).write("quote_verify", "good");
     Seed::default().put([8, 0, 0x40, 0x00, 1, 0xff]).write("quote_verify", "body");
     Seed::default().put([0, 3, 0x00, 0x10, 255]).write("quote_verify", "short-collateral");
+}
+
+/// A log of two records, and padding.
+fn event_log() -> Vec<u8> {
+    let mut area = vec![0xff; 256];
+    let mut log = LogWriter::new(&mut area).expect("the area is large enough");
+    for (register, event) in
+        [(MeasurementRegister::RTMR0, &b"a"[..]), (MeasurementRegister::RTMR2, b"kernel")]
+    {
+        log.event(register, EventType::EV_ACTION, &[7; 48], event).expect("the area is large enough");
+    }
+    area
 }

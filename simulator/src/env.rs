@@ -14,7 +14,7 @@ pub struct OutOfRange {
 
 /// Guest-physical memory. Addresses are without C-bit. Other vCPUs may change it at any time, so everything is copied
 /// in once and judged afterwards.
-pub trait GuestMemory {
+pub trait GuestMemory: Send {
     /// Copies out of guest memory.
     ///
     /// # Errors
@@ -29,13 +29,13 @@ pub trait GuestMemory {
 }
 
 /// Time, as the machine that is simulated sees it.
-pub trait Clock {
+pub trait Clock: Send {
     /// Nanoseconds since some fixed point; never goes back.
     fn now_ns(&self) -> u64;
 }
 
 /// Randomness of the secure processor.
-pub trait Entropy {
+pub trait Entropy: Send {
     /// Fills the buffer.
     fn fill(&mut self, buf: &mut [u8]);
 }

@@ -110,7 +110,7 @@ impl FaultAction {
 }
 
 /// Decides what goes wrong, point by point.
-pub trait FaultHook {
+pub trait FaultHook: Send {
     /// Called each time that dispatch passes the point.
     fn consult(&mut self, point: FaultPoint) -> Option<FaultAction>;
 }

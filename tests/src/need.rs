@@ -113,6 +113,27 @@ pub fn sev_snp_measure() -> Option<PathBuf> {
     file("TSMSIM_SEV_SNP_MEASURE")
 }
 
+/// `snpguest` of crates.io, a client of `/dev/sev-guest`.
+#[must_use]
+#[track_caller]
+pub fn snpguest() -> Option<PathBuf> {
+    file("TSMSIM_SNPGUEST")
+}
+
+/// `configfs-tsm` of crates.io, a client that asks for TDX quotes.
+#[must_use]
+#[track_caller]
+pub fn configfs_tsm() -> Option<PathBuf> {
+    file("TSMSIM_CONFIGFS_TSM")
+}
+
+/// A Python that can import `cctrusted_vm` of PyPI, a client of TDX's device, configfs-tsm and event log.
+#[must_use]
+#[track_caller]
+pub fn python_with_cctrusted() -> Option<PathBuf> {
+    file("TSMSIM_PYTHON")
+}
+
 /// A program of the system, by its name.
 #[must_use]
 #[track_caller]

@@ -11,15 +11,17 @@
 //! | [`bus`], [`device`] | port I/O and the devices on it |
 //! | [`paging`] | page walks |
 //! | [`cc`] | confidential machines: exits turned into calls of the simulator |
+//! | [`guest_channel`] | what a Linux guest sends: output, files, exit status |
 //!
 //! Guest RAM lies at guest-physical address zero and, for guests that believe in memory encryption, a second time at
-//! `1 << c_bit`: both names reach the same bytes, so a page can be used as private and as shared without any
-//! encryption. That models the guest's view; it isolates nothing.
+//! the address that is the C-bit or the shared bit alone: both names reach the same bytes, so a page can be used as private
+//! and as shared without any encryption. That models the guest's view; it isolates nothing.
 
 pub mod bus;
 pub mod cc;
 pub mod device;
 pub mod engine;
+pub mod guest_channel;
 pub mod loader;
 pub mod memory;
 pub mod paging;

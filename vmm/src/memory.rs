@@ -39,13 +39,30 @@ pub struct GuestRam {
 impl GuestRam {
     /// Maps `size` bytes of RAM, at guest-physical address zero.
     pub fn new(size: u64) -> Result<Self, RamError> {
-        if size == 0 || !size.is_multiple_of(PAGE_SIZE) || size > MAX_RAM_SIZE {
-            return Err(RamError::Size(size));
-        }
-        let length = usize::try_from(size).map_err(|_| RamError::Size(size))?;
+        let length = checked_length(size)?;
         let regions = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), length)])
             .map_err(|error| RamError::Map { size, reason: error.to_string() })?;
         Ok(Self { regions, size })
+    }
+
+    /// [`Self::new`] in a file that another process can map too; see [`Self::shared_file`]. The file has no name, so it
+    /// is gone with the last process that has it.
+    #[cfg(unix)]
+    pub fn new_shared(size: u64) -> Result<Self, RamError> {
+        let length = checked_length(size)?;
+        let reason = |error: &dyn std::fmt::Display| RamError::Map { size, reason: error.to_string() };
+        let file = nameless_file().map_err(|error| reason(&error))?;
+        file.set_len(size).map_err(|error| reason(&error))?;
+        let range = (GuestAddress(0), length, Some(vm_memory::FileOffset::new(file, 0)));
+        let regions = GuestMemoryMmap::from_ranges_with_files([range]).map_err(|error| reason(&error))?;
+        Ok(Self { regions, size })
+    }
+
+    /// The file that holds this RAM, from its first byte on; `None` unless [`Self::new_shared`] made it.
+    #[cfg(unix)]
+    pub fn shared_file(&self) -> Option<&std::fs::File> {
+        use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
+        Some(self.regions.find_region(GuestAddress(0))?.file_offset()?.file())
     }
 
     /// Bytes of RAM.
@@ -95,6 +112,30 @@ impl GuestRam {
     }
 }
 
+fn checked_length(size: u64) -> Result<usize, RamError> {
+    if size == 0 || !size.is_multiple_of(PAGE_SIZE) || size > MAX_RAM_SIZE {
+        return Err(RamError::Size(size));
+    }
+    usize::try_from(size).map_err(|_| RamError::Size(size))
+}
+
+/// A new file in memory, or else in the directory for temporary files, that only this process has.
+#[cfg(unix)]
+fn nameless_file() -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|error| std::io::Error::other(error.to_string()))?;
+    let name = format!("tsmsim-ram-{:016x}", u64::from_ne_bytes(random));
+    let create = |directory: &std::path::Path| {
+        let path = directory.join(&name);
+        let file =
+            std::fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        std::fs::remove_file(&path)?;
+        Ok(file)
+    };
+    create(std::path::Path::new("/dev/shm")).or_else(|_: std::io::Error| create(&std::env::temp_dir()))
+}
+
 impl GuestMemory for GuestRam {
     fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), OutOfRange> {
         Self::read(self, gpa, buf)
@@ -127,6 +168,24 @@ mod tests {
         let mut buf = [0; 6];
         ram.read(PAGE_SIZE - 3, &mut buf).unwrap();
         assert_eq!(&buf, b"\0over\0");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn shared_ram_is_its_file() {
+        use std::os::unix::fs::FileExt as _;
+        let ram = GuestRam::new_shared(2 * PAGE_SIZE).unwrap();
+        ram.write(PAGE_SIZE, b"here").unwrap();
+        let file = ram.shared_file().unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 2 * PAGE_SIZE);
+        let mut bytes = [0; 4];
+        file.read_exact_at(&mut bytes, PAGE_SIZE).unwrap();
+        assert_eq!(&bytes, b"here");
+        file.write_all_at(b"back", 0).unwrap();
+        ram.read(0, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"back");
+        assert!(GuestRam::new(PAGE_SIZE).unwrap().shared_file().is_none());
+        assert!(GuestRam::new_shared(1).is_err());
     }
 
     #[rstest]

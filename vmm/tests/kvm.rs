@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use rstest::rstest;
 use tsmsim_tests::need::{Lack, skip};
 use tsmsim_vmm::engine::cpuid::CpuidTable;
 use tsmsim_vmm::engine::kvm::{KvmConfig, KvmFacts, KvmProbe, KvmVcpu, KvmVm, MsrRange, probe};
@@ -72,6 +73,26 @@ impl Machine {
         }
         machine.state.privilege = Privilege::User;
         machine.state.registers.rflags |= rflags::IOPL_3;
+        machine.vcpu.set_initial_state(&machine.state).unwrap();
+        machine
+    }
+
+    /// A machine whose code begins by loading a GDT with the selectors of the initial state, and an IDT with a gate for one
+    /// vector; six bytes of it lie before `code`.
+    fn with_handler(code: &[u8], config: &KvmConfig, vector: u64, handler: u64) -> Self {
+        let load_tables = [
+            0x0f, 0x01, 0x13, //  lgdt [rbx]
+            0x0f, 0x01, 0x1e, //  lidt [rsi]
+        ];
+        let mut machine = Self::with(&[&load_tables[..], code].concat(), config, &CpuidTable::new());
+        machine.ram.write(0x3_0010, &0x00af_9b00_0000_ffffu64.to_le_bytes()).unwrap(); // 0x10: 64-bit code
+        machine.ram.write(0x3_0018, &0x00cf_9300_0000_ffffu64.to_le_bytes()).unwrap(); // 0x18: data
+        let gate = 0x0000_8e00_0010_0000 | (handler & 0xffff) | (handler >> 16 << 48);
+        machine.ram.write(0x3_1000 + vector * 16, &gate.to_le_bytes()).unwrap();
+        for (gpa, limit, base) in [(0x3_2000, 31u16, 0x3_0000u64), (0x3_2010, 0xfff, 0x3_1000)] {
+            machine.ram.write(gpa, &[&limit.to_le_bytes()[..], &base.to_le_bytes()].concat()).unwrap();
+        }
+        (machine.state.registers.rbx, machine.state.registers.rsi) = (0x3_2000, 0x3_2010);
         machine.vcpu.set_initial_state(&machine.state).unwrap();
         machine
     }
@@ -263,7 +284,7 @@ fn ram_is_there_twice() {
         0xe7, 0x80, //                                out 0x80, eax
         0xf4, //                                      hlt
     ];
-    let config = KvmConfig { c_bit: Some(c_bit), ..KvmConfig::default() };
+    let config = KvmConfig { alias_bit: Some(c_bit), ..KvmConfig::default() };
     // The guest's CPU must know addresses that wide.
     let vm = KvmVm::new(&config, &GuestRam::new(RAM_SIZE).unwrap()).unwrap();
     let mut machine = Machine::with(&code, &config, &vm.supported_cpuid().unwrap());
@@ -287,7 +308,7 @@ fn a_c_bit_that_cannot_be_is_refused() {
     let facts = need_kvm!();
     let ram = GuestRam::new(RAM_SIZE).unwrap();
     for c_bit in [facts.physical_bits, 63, 12] {
-        let config = KvmConfig { c_bit: Some(c_bit), ..KvmConfig::default() };
+        let config = KvmConfig { alias_bit: Some(c_bit), ..KvmConfig::default() };
         assert!(matches!(KvmVm::new(&config, &ram), Err(EngineError::Configuration(_))));
     }
 }
@@ -397,31 +418,96 @@ fn an_injected_exception_arrives() {
         0xe6, 0x80, //                    out 0x80, al          here #GP(0x18) is injected
         0xf4, //                          hlt
         0x90, 0x90, 0x90, 0x90, 0x90, //  nop …
-        0x58, //                          pop rax               the handler, at CODE + 8: the error code
+        0x58, //                          pop rax               the handler, at offset 8: the error code
         0xe7, 0x81, //                    out 0x81, eax
         0xf4, //                          hlt
     ];
-    // A GDT with the selectors of the initial state, and an IDT with a gate for vector 13.
-    let load_tables = [
-        0x0f, 0x01, 0x13, //  lgdt [rbx]
-        0x0f, 0x01, 0x1e, //  lidt [rsi]
-    ];
-    let mut machine = Machine::new(&[&load_tables[..], &code].concat());
-    let handler = CODE + 6 + 8;
-    machine.ram.write(0x3_0010, &0x00af_9b00_0000_ffffu64.to_le_bytes()).unwrap(); // 0x10: 64-bit code
-    machine.ram.write(0x3_0018, &0x00cf_9300_0000_ffffu64.to_le_bytes()).unwrap(); // 0x18: data
-    let gate = 0x0000_8e00_0010_0000 | (handler & 0xffff) | (handler >> 16 << 48);
-    machine.ram.write(0x3_1000 + 13 * 16, &gate.to_le_bytes()).unwrap();
-    for (gpa, limit, base) in [(0x3_2000, 31u16, 0x3_0000u64), (0x3_2010, 255, 0x3_1000)] {
-        machine.ram.write(gpa, &[&limit.to_le_bytes()[..], &base.to_le_bytes()].concat()).unwrap();
-    }
-    (machine.state.registers.rbx, machine.state.registers.rsi) = (0x3_2000, 0x3_2010);
-    machine.vcpu.set_initial_state(&machine.state).unwrap();
+    let mut machine = Machine::with_handler(&code, &KvmConfig::default(), 13, CODE + 6 + 8);
     assert_eq!(machine.run(), out(0x80, &[0]));
     machine.vcpu.inject_exception(Exception::general_protection(0x18)).unwrap();
     assert_eq!(machine.run(), out(0x81, &[0x18, 0, 0, 0]));
     assert_eq!(machine.run(), Exit::Hlt);
     assert!(machine.vcpu.inject_exception(Exception { vector: 32, error_code: None }).is_err());
+}
+
+/// A handler: shows EAX and the RIP that it would return to, and halts.
+const SHOW_AND_HALT: [u8; 9] = [
+    0xe7, 0x81, //                          out 0x81, eax
+    0x48, 0x8b, 0x04, 0x24, //              mov rax, [rsp]
+    0xe7, 0x82, //                          out 0x82, eax
+    0xf4, //                                hlt
+];
+
+#[rstest]
+#[case::out(&[0xe6, 0x80], KvmConfig::default())]
+#[case::in_(&[0xe5, 0x80], KvmConfig::default())]
+#[case::hlt(&[0xf4], KvmConfig::default())]
+#[case::rdmsr(&[0x0f, 0x32], msrs(SEV_STATUS, 1, true, true))]
+#[case::wrmsr(&[0x0f, 0x30], msrs(SEV_STATUS, 1, true, true))]
+fn a_fault_takes_the_place_of_its_instruction(#[case] instruction: &[u8], #[case] config: KvmConfig) {
+    need_kvm!();
+    let handler = CODE + 0x800;
+    let before = [0xb8, 0x78, 0x56, 0x34, 0x12]; // mov eax, 0x12345678
+    let mut machine = Machine::with_handler(&[&before[..], instruction].concat(), &config, 20, handler);
+    machine.ram.write(handler, &SHOW_AND_HALT).unwrap();
+    machine.state.registers.rcx = SEV_STATUS.into();
+    machine.vcpu.set_initial_state(&machine.state).unwrap();
+    machine.run();
+    let length = u8::try_from(instruction.len()).unwrap();
+    machine.vcpu.inject_fault(Exception::VIRTUALIZATION, length).unwrap();
+    assert_eq!(machine.run(), out(0x81, &0x1234_5678u32.to_le_bytes()), "EAX as it was");
+    let address = u32::try_from(CODE).unwrap() + 6 + 5;
+    assert_eq!(machine.run(), out(0x82, &address.to_le_bytes()));
+    assert_eq!(machine.run(), Exit::Hlt);
+}
+
+/// An interrupt comes when the guest takes it: `window` runs with interrupts on, between two exits.
+#[rstest]
+#[case::at_an_exit(&[0xfb, 0x90, 0xe6, 0x83, 0x90], true)] // sti; nop; out 0x83, al; nop
+#[case::never(&[0xb9, 0x00, 0x01, 0x00, 0x00, 0xff, 0xc9, 0x75, 0xfc], false)]
+// mov ecx, 0x100; 1: dec ecx; jnz 1b
+// An interpreting KVM looks now and then: sti; mov ecx, 0x10000; 1: dec ecx; jnz 1b.
+#[case::without_exit(&[0xfb, 0xb9, 0x00, 0x00, 0x01, 0x00, 0xff, 0xc9, 0x75, 0xfc], true)]
+fn an_interrupt_waits_for_its_window(#[case] window: &[u8], #[case] taken: bool) {
+    need_kvm!();
+    let handler = CODE + 0x800;
+    let code = [&[0xe6, 0x80], window, &[0xfa, 0xe6, 0x84, 0xf4]].concat(); // out 0x80, al; …; cli; out 0x84, al; hlt
+    let mut machine = Machine::with_handler(&code, &KvmConfig::default(), 0x30, handler);
+    machine.ram.write(handler, &[0xe6, 0x81, 0x48, 0xcf]).unwrap(); // out 0x81, al; iretq
+    assert_eq!(machine.run(), out(0x80, &[0]));
+    assert!(!machine.vcpu.interrupt_waits());
+    machine.vcpu.inject_interrupt(0x30).unwrap();
+    machine.vcpu.inject_interrupt(0x30).unwrap();
+    assert!(machine.vcpu.interrupt_waits());
+    let ports = std::iter::from_fn(|| match machine.run() {
+        Exit::IoOut { port, .. } => Some(port),
+        _ => None,
+    });
+    let taken_once = ports.filter(|port| *port == 0x81).count() == 1;
+    assert_eq!(taken_once, taken);
+    assert_eq!(machine.vcpu.interrupt_waits(), !taken);
+}
+
+/// An exception that is being delivered goes before an interrupt, whose window its handler closes.
+#[test]
+fn an_interrupt_does_not_overtake_a_fault() {
+    need_kvm!();
+    let (fault, interrupt) = (CODE + 0x800, CODE + 0x900);
+    let code = [0xfb, 0x90, 0xf4]; // sti; nop; hlt
+    let mut machine = Machine::with_handler(&code, &KvmConfig::default(), 20, fault);
+    let gate = 0x0000_8e00_0010_0000 | (interrupt & 0xffff) | (interrupt >> 16 << 48);
+    machine.ram.write(0x3_1000 + 0x30 * 16, &gate.to_le_bytes()).unwrap();
+    machine.ram.write(fault, &[0xe6, 0x81, 0xfb, 0x90, 0xe6, 0x82, 0x90, 0xf4]).unwrap(); // out; sti; nop; out; nop; hlt
+    machine.ram.write(interrupt, &[0xe6, 0x83, 0xf4]).unwrap();
+    assert_eq!(machine.run(), Exit::Hlt);
+    machine.vcpu.inject_interrupt(0x30).unwrap();
+    machine.vcpu.inject_fault(Exception::VIRTUALIZATION, 1).unwrap();
+    assert_eq!(machine.run(), out(0x81, &[0]));
+    let mut exit = machine.run();
+    if exit == out(0x82, &[0]) {
+        exit = machine.run();
+    }
+    assert_eq!(exit, out(0x83, &[0]));
 }
 
 /// What stands for VMGEXIT, PVALIDATE and RMPADJUST: OUT and two NOPs; then RAX and the carry flag are shown.

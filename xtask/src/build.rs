@@ -1,14 +1,17 @@
-//! Building the guest and the program that carries it, and showing them off.
+//! Building the guests and the program that carries them, and showing them off.
 
 use std::process::Command;
 
-use crate::context::{Context, GUEST};
+use crate::context::{Context, GUEST, GUEST_LINUX};
 use crate::failure::{FAILED, Failure};
 use crate::process;
 use crate::setup;
 
 /// The variable that gives `cli/build.rs` and the tests the guest's ELF file.
 pub(crate) const GUEST_VARIABLE: &str = "TSMSIM_GUEST_X86_64";
+
+/// The variable that gives `cli/build.rs` and the tests the ELF file of the init program of Linux guests.
+pub(crate) const GUEST_LINUX_VARIABLE: &str = "TSMSIM_GUEST_LINUX";
 
 /// The bare-metal guest's ELF file.
 pub(crate) fn guest(context: &Context) -> Result<(), Failure> {
@@ -21,12 +24,25 @@ pub(crate) fn guest(context: &Context) -> Result<(), Failure> {
         .advise(format!("its package must have a program named {GUEST}")))
 }
 
-/// The bare-metal guest, then the program, which carries the guest inside.
+/// The ELF file of the init program of Linux guests.
+pub(crate) fn guest_linux(context: &Context) -> Result<(), Failure> {
+    process::run(&mut context.cargo_guest_linux("build"))?;
+    let elf = context.guest_linux_elf();
+    if elf.is_file() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("the init program was built, but there is no {}", elf.display()))
+        .advise(format!("its package must have a program named {GUEST_LINUX}")))
+}
+
+/// The bare-metal guest and the init program, then the program, which carries both inside.
 pub(crate) fn everything(context: &Context) -> Result<(), Failure> {
     setup::for_build(context)?;
     guest(context)?;
+    guest_linux(context)?;
     let mut command = context.cargo("build", &context.target);
-    command.args(["--release", "--package", "tsmsim"]).env(GUEST_VARIABLE, context.guest_elf());
+    command.args(["--release", "--package", "tsmsim"]);
+    command.env(GUEST_VARIABLE, context.guest_elf()).env(GUEST_LINUX_VARIABLE, context.guest_linux_elf());
     process::run(&mut command)
 }
 

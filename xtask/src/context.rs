@@ -11,6 +11,11 @@ pub(crate) const GUEST: &str = "tsmsim-guest-x86_64";
 /// The target of the bare-metal guest.
 pub(crate) const GUEST_TARGET: &str = "x86_64-unknown-none";
 
+/// The package of the init program of Linux guests, and the name of its ELF file.
+pub(crate) const GUEST_LINUX: &str = "tsmsim-guest-linux";
+/// Its target: statically linked.
+pub(crate) const GUEST_LINUX_TARGET: &str = "x86_64-unknown-linux-musl";
+
 /// The directories, and the habits that follow from the environment.
 pub(crate) struct Context {
     /// The root of the workspace.
@@ -55,10 +60,17 @@ impl Context {
         command
     }
 
+    /// `cargo SUBCOMMAND`: the cargo that runs us.
+    pub(crate) fn cargo_command(&self, subcommand: &str) -> Command {
+        let mut command = self.command(env::var_os("CARGO").map_or(PathBuf::from("cargo"), PathBuf::from));
+        command.arg(subcommand);
+        command
+    }
+
     /// `cargo SUBCOMMAND --target-dir DIR`, with `--locked` where the lock file is binding.
     pub(crate) fn cargo(&self, subcommand: &str, target_dir: &Path) -> Command {
-        let mut command = self.command(env::var_os("CARGO").map_or(PathBuf::from("cargo"), PathBuf::from));
-        command.arg(subcommand).arg("--target-dir").arg(target_dir);
+        let mut command = self.cargo_command(subcommand);
+        command.arg("--target-dir").arg(target_dir);
         if self.ci {
             command.arg("--locked");
         }
@@ -76,14 +88,28 @@ impl Context {
     /// `.cargo/config.toml` gives the guest's target, so they are taken away. Panic messages hold paths, which are part of
     /// the image and so of its measurement: they are cut down to what is the same on every machine.
     pub(crate) fn cargo_guest(&self, subcommand: &str) -> Command {
+        self.cargo_inside(subcommand, GUEST, GUEST_TARGET)
+    }
+
+    /// Cargo for the init program of Linux guests, in the same way. It is small and ends the guest when it panics.
+    pub(crate) fn cargo_guest_linux(&self, subcommand: &str) -> Command {
+        let mut command = self.cargo_inside(subcommand, GUEST_LINUX, GUEST_LINUX_TARGET);
+        for setting in ["strip=true", "panic=\"abort\"", "opt-level=\"s\"", "codegen-units=1"] {
+            command.arg("--config").arg(format!("profile.release.{setting}"));
+        }
+        command
+    }
+
+    /// Cargo for a program that runs inside guests.
+    fn cargo_inside(&self, subcommand: &str, package: &str, target: &str) -> Command {
         let mut command = self.cargo(subcommand, &self.target.join("guest"));
-        command.args(["--release", "--package", GUEST, "--target", GUEST_TARGET]);
+        command.args(["--release", "--package", package, "--target", target]);
         let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
         let cargo_home = cargo_home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
         for (from, to) in [(Some(self.root.clone()), "/tsmsim"), (cargo_home, "/cargo")] {
             if let Some(from) = from {
                 let flag = format!("--remap-path-prefix={}={to}", from.display());
-                command.arg("--config").arg(format!("target.{GUEST_TARGET}.rustflags=[{flag:?}]"));
+                command.arg("--config").arg(format!("target.{target}.rustflags=[{flag:?}]"));
             }
         }
         command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
@@ -93,6 +119,11 @@ impl Context {
     /// The ELF file of the bare-metal guest, once built.
     pub(crate) fn guest_elf(&self) -> PathBuf {
         self.target.join("guest").join(GUEST_TARGET).join("release").join(GUEST)
+    }
+
+    /// The ELF file of the init program of Linux guests, once built.
+    pub(crate) fn guest_linux_elf(&self) -> PathBuf {
+        self.target.join("guest").join(GUEST_LINUX_TARGET).join("release").join(GUEST_LINUX)
     }
 
     /// The `tsmsim` program, once built.

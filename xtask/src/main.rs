@@ -20,7 +20,7 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
   setup                  install what the tests need, under target/ where that is possible; cached
-  build                  build the bare-metal guest and the tsmsim program (release)
+  build                  build the guests and the tsmsim program (release)
   demo [ARGS...]         build, then run `tsmsim demo ARGS...` and pass on its exit status
   test [STEP...]         set up, then run every step (or those named), and print a table of the results
   fuzz [TARGET] [--seconds N | --runs N]

@@ -1,11 +1,14 @@
 //! Installing what the build and the tests need: as little as possible, under `target/` where possible, once.
 
+pub(crate) mod clients;
+pub(crate) mod kernels;
+
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::context::{Context, GUEST_TARGET};
+use crate::context::{Context, GUEST_LINUX_TARGET, GUEST_TARGET};
 use crate::failure::Failure;
 use crate::process;
 
@@ -13,6 +16,8 @@ use crate::process;
 pub(crate) const OVMF_VARIABLE: &str = "TSMSIM_OVMF";
 /// A variable that names a `sev-snp-measure` to compare with, instead of the one installed here.
 pub(crate) const MEASURE_VARIABLE: &str = "TSMSIM_SEV_SNP_MEASURE";
+/// The variable that gives tests a Python that can import `cctrusted_vm`.
+pub(crate) const PYTHON_VARIABLE: &str = "TSMSIM_PYTHON";
 
 /// What pip installs, every version pinned.
 const REQUIREMENTS: &str = include_str!("../python-requirements.txt");
@@ -34,7 +39,7 @@ const C_COMPILER: Program = Program {
     packages: &["gcc", "libc6-dev"],
 };
 
-const FOR_TESTS: [Program; 4] = [
+const FOR_TESTS: [Program; 5] = [
     C_COMPILER,
     Program {
         name: "a C++ compiler",
@@ -50,23 +55,35 @@ const FOR_TESTS: [Program; 4] = [
     },
     Program {
         name: "Python with venv",
-        why: "sev-snp-measure, an independent launch measurement",
+        why: "sev-snp-measure, an independent launch measurement, and cctrusted-vm, a client",
         probe: &["python3", "-c", "import ensurepip, venv"],
         packages: &["python3", "python3-venv"],
     },
+    Program {
+        name: "QEMU",
+        why: "the processor of stock kernels where KVM is missing or slow",
+        probe: &["qemu-system-x86_64", "--version"],
+        packages: &["qemu-system-x86"],
+    },
 ];
+
+/// What Rust's library is needed for besides this machine.
+const RUST_TARGETS: [(&str, &str); 2] =
+    [(GUEST_TARGET, "the bare-metal guest"), (GUEST_LINUX_TARGET, "the init program of Linux guests")];
 
 /// All that `cargo xtask test` needs.
 pub(crate) fn everything(context: &Context) -> Result<(), Failure> {
-    rust_target(context)?;
+    rust_targets(context)?;
     programs(context, &FOR_TESTS)?;
     ovmf(context)?;
-    sev_snp_measure(context)
+    python_packages(context)?;
+    clients::install(context)?;
+    kernels::install(context)
 }
 
 /// All that building needs.
 pub(crate) fn for_build(context: &Context) -> Result<(), Failure> {
-    rust_target(context)?;
+    rust_targets(context)?;
     programs(context, &[C_COMPILER])
 }
 
@@ -80,34 +97,39 @@ pub(crate) fn measure_program(context: &Context) -> Option<PathBuf> {
     chosen(MEASURE_VARIABLE, context.target.join("py/bin/sev-snp-measure"))
 }
 
+/// The Python of the virtual environment, if it is there.
+pub(crate) fn python(context: &Context) -> Option<PathBuf> {
+    chosen(PYTHON_VARIABLE, context.target.join("py/bin/python"))
+}
+
 /// The file that the variable names, else ours; if it exists.
 fn chosen(variable: &str, ours: PathBuf) -> Option<PathBuf> {
     Some(env::var_os(variable).map_or(ours, PathBuf::from)).filter(|file| file.is_file())
 }
 
-/// Rust's core library for the bare-metal guest. A directory tells whether it is there, with rustup or without.
-fn rust_target(context: &Context) -> Result<(), Failure> {
-    let directory = process::output(context.command("rustc").args([
-        "--print",
-        "target-libdir",
-        "--target",
-        GUEST_TARGET,
-    ]))?;
+/// Rust's library for the guests. A directory tells whether it is there, with rustup or without.
+fn rust_targets(context: &Context) -> Result<(), Failure> {
+    RUST_TARGETS.iter().try_for_each(|(target, what)| rust_target(context, target, what))
+}
+
+fn rust_target(context: &Context, target: &str, what: &str) -> Result<(), Failure> {
+    let directory =
+        process::output(context.command("rustc").args(["--print", "target-libdir", "--target", target]))?;
     if Path::new(directory.trim()).is_dir() {
         return Ok(());
     }
-    say(&format!("Rust's core library for {GUEST_TARGET}, for the bare-metal guest"));
+    say(&format!("Rust's library for {target}, for {what}"));
     let advice = format!(
-        "`rustup target add {GUEST_TARGET}`; without rustup, install the package of your distribution that has \
-         Rust's standard library for {GUEST_TARGET}, or rustup (https://rustup.rs)"
+        "`rustup target add {target}`; without rustup, install the package of your distribution that has Rust's \
+         library for {target}, or rustup (https://rustup.rs)"
     );
     if !process::succeeds(Command::new("rustup").arg("--version")) {
         return Err(Failure::lacking(
-            format!("Rust's core library for {GUEST_TARGET} is missing, and so is rustup"),
+            format!("Rust's library for {target} is missing, and so is rustup"),
             advice,
         ));
     }
-    process::run(context.command("rustup").args(["target", "add", GUEST_TARGET])).map_err(|failure| {
+    process::run(context.command("rustup").args(["target", "add", target])).map_err(|failure| {
         Failure::lacking("rustup could not install the target", advice).command(failure.command_line())
     })
 }
@@ -208,8 +230,8 @@ fn newest_package(directory: &Path, prefix: &str) -> Option<PathBuf> {
         .map(|entry| entry.path())
 }
 
-/// PyPI's `sev-snp-measure` in a virtual environment, made again when the pinned versions change.
-fn sev_snp_measure(context: &Context) -> Result<(), Failure> {
+/// PyPI's `sev-snp-measure` and `cctrusted-vm` in a virtual environment, made again when the pinned versions change.
+fn python_packages(context: &Context) -> Result<(), Failure> {
     let stamp = context.target.join("py/requirements-installed.txt");
     let current = fs::read_to_string(&stamp).is_ok_and(|installed| installed == REQUIREMENTS);
     match (measure_program(context), env::var_os(MEASURE_VARIABLE)) {
@@ -227,14 +249,14 @@ fn sev_snp_measure(context: &Context) -> Result<(), Failure> {
         }
         _ => {}
     }
-    say("PyPI's sev-snp-measure in a virtual environment, target/py: an independent launch measurement");
+    say("PyPI's sev-snp-measure and cctrusted-vm in a virtual environment, target/py: a judge and a client");
     let home = context.target.join("py");
     process::run(context.command("python3").args(["-m", "venv", "--clear"]).arg(&home))?;
     let mut pip = context.command(home.join("bin/pip"));
     pip.args(["--disable-pip-version-check", "--quiet", "install", "--only-binary=:all:", "--requirement"]);
     process::run(pip.arg(context.root.join("xtask/python-requirements.txt"))).map_err(|failure| {
         let advice = "connect to the network once; what was installed is kept under target/py";
-        Failure::lacking("pip could not install sev-snp-measure", advice).command(failure.command_line())
+        Failure::lacking("pip could not install the Python packages", advice).command(failure.command_line())
     })?;
     fs::write(&stamp, REQUIREMENTS).map_err(|error| Failure::new(format!("{}: {error}", stamp.display())))
 }

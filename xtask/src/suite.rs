@@ -5,12 +5,12 @@ use std::fs;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::build::{self, GUEST_VARIABLE};
+use crate::build::{self, GUEST_LINUX_VARIABLE, GUEST_VARIABLE};
 use crate::context::Context;
 use crate::failure::{FAILED, Failure};
 use crate::fuzz;
 use crate::process;
-use crate::setup;
+use crate::setup::{self, clients::CLIENTS, kernels::KERNELS};
 use crate::summary::{self, Counts, Outcome, Verdict};
 
 /// The variable that names the file to which skipped tests add a line.
@@ -153,14 +153,18 @@ fn tests(context: &Context, sort: &str, counts: &mut Counts) -> Result<(), Failu
 
 /// Gives tests what `setup` and `build` made, as far as it is there.
 fn pass_on(context: &Context, command: &mut Command) {
+    let clients = CLIENTS.iter().map(|client| (client.variable, client.program(context)));
     let files = [
         (GUEST_VARIABLE, Some(context.guest_elf())),
+        (GUEST_LINUX_VARIABLE, Some(context.guest_linux_elf())),
         (PROGRAM_VARIABLE, Some(context.program())),
         (setup::OVMF_VARIABLE, setup::ovmf_file(context)),
         (setup::MEASURE_VARIABLE, setup::measure_program(context)),
+        (setup::PYTHON_VARIABLE, setup::python(context)),
     ];
-    for (variable, file) in files {
-        if let Some(file) = file.filter(|file| file.is_file()) {
+    let kernels = KERNELS.iter().map(|kernel| (kernel.variable, kernel.directory(context)));
+    for (variable, file) in files.into_iter().chain(clients).chain(kernels) {
+        if let Some(file) = file.filter(|file| file.exists()) {
             command.env(variable, file);
         }
     }

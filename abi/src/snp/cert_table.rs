@@ -1,11 +1,11 @@
 //! The certificate table of the extended guest request (56421 rev. 2.04, section 4.1.8.1, tables 17 and 18).
 //!
 //! Entries of 24 bytes, closed by a zero entry, then the certificates (DER) at the offsets that the entries name,
-//! counted from the start of the table. GUIDs are in the mixed-endian form of EFI.
+//! counted from the start of the table. The bytes of a GUID lie in the order of its text (RFC 4122), not in the mixed order
+//! of EFI: the document leaves that open, and every host and every reader of the table has settled on it (`go-sev-guest`,
+//! the `sev` crate, `snpguest`).
 
 use zerocopy::{FromBytes, little_endian::U32};
-
-use crate::guid::Guid;
 
 wire! {
     /// One entry.
@@ -20,7 +20,7 @@ wire! {
 }
 assert_layout!(CertTableEntry, 24, { guid: 0x0, offset: 0x10, length: 0x14 });
 
-/// Which certificate an entry is for.
+/// Which certificate an entry is for: 16 bytes in the order of the GUID's text.
 #[derive(
     Clone,
     Copy,
@@ -34,21 +34,26 @@ assert_layout!(CertTableEntry, 24, { guid: 0x0, offset: 0x10, length: 0x14 });
     zerocopy::Unaligned,
 )]
 #[repr(transparent)]
-pub struct CertGuid(pub Guid);
+pub struct CertGuid(pub [u8; 16]);
 
 impl CertGuid {
     /// The closing entry.
-    pub const END: Self = Self(Guid::ZERO);
+    pub const END: Self = Self([0; 16]);
     /// ARK, c0b406a4-a803-4952-9743-3fb6014cd0ae.
-    pub const ARK: Self = Self(Guid::from_fields(0xc0b4_06a4, 0xa803, 0x4952, 0x9743_3fb6_014c_d0ae));
+    pub const ARK: Self = Self::from_text(0xc0b4_06a4_a803_4952_9743_3fb6_014c_d0ae);
     /// ASK (or ASVK), 4ab7b379-bbac-4fe4-a02f-05aef327c782.
-    pub const ASK: Self = Self(Guid::from_fields(0x4ab7_b379, 0xbbac, 0x4fe4, 0xa02f_05ae_f327_c782));
+    pub const ASK: Self = Self::from_text(0x4ab7_b379_bbac_4fe4_a02f_05ae_f327_c782);
     /// VCEK, 63da758d-e664-4564-adc5-f4b93be8accd.
-    pub const VCEK: Self = Self(Guid::from_fields(0x63da_758d, 0xe664, 0x4564, 0xadc5_f4b9_3be8_accd));
+    pub const VCEK: Self = Self::from_text(0x63da_758d_e664_4564_adc5_f4b9_3be8_accd);
     /// VLEK, a8074bc2-a25a-483e-aae6-39c045a0b8a1.
-    pub const VLEK: Self = Self(Guid::from_fields(0xa807_4bc2, 0xa25a, 0x483e, 0xaae6_39c0_45a0_b8a1));
+    pub const VLEK: Self = Self::from_text(0xa807_4bc2_a25a_483e_aae6_39c0_45a0_b8a1);
     /// CRL, 92f81bc3-5811-4d3d-97ff-d19f88dc67ea.
-    pub const CRL: Self = Self(Guid::from_fields(0x92f8_1bc3, 0x5811, 0x4d3d, 0x97ff_d19f_88dc_67ea));
+    pub const CRL: Self = Self::from_text(0x92f8_1bc3_5811_4d3d_97ff_d19f_88dc_67ea);
+
+    /// From the digits of the text.
+    const fn from_text(digits: u128) -> Self {
+        Self(digits.to_be_bytes())
+    }
 
     /// `ARK`, `ASK`, `VCEK`, `VLEK`, `CRL`, or `None`.
     #[must_use]
@@ -66,7 +71,11 @@ impl CertGuid {
 
 impl core::fmt::Display for CertGuid {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        core::fmt::Display::fmt(&self.0, f)
+        for (index, byte) in self.0.iter().enumerate() {
+            let dash = if matches!(index, 4 | 6 | 8 | 10) { "-" } else { "" };
+            write!(f, "{dash}{byte:02x}")?;
+        }
+        Ok(())
     }
 }
 
@@ -172,7 +181,12 @@ mod tests {
         assert_eq!(CertGuid::VCEK.to_string(), "63da758d-e664-4564-adc5-f4b93be8accd");
         assert_eq!(CertGuid::ARK.to_string(), "c0b406a4-a803-4952-9743-3fb6014cd0ae");
         assert_eq!(CertGuid::CRL.name(), Some("CRL"));
-        assert_eq!(CertGuid(Guid([1; 16])).name(), None);
+        assert_eq!(CertGuid([1; 16]).name(), None);
+    }
+
+    #[test]
+    fn bytes_lie_in_the_order_of_the_text() {
+        assert_eq!(CertGuid::VCEK.as_bytes()[..8], [0x63, 0xda, 0x75, 0x8d, 0xe6, 0x64, 0x45, 0x64]);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use zerocopy::{
 };
 
 use super::codec::{ReadError, Reader};
+pub use write::LogWriter;
+
+mod write;
 
 wire! {
     /// The CCEL ACPI table.

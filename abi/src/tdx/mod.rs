@@ -13,6 +13,7 @@
 //! | [`quote`], [`qe`] | quotes, versions 3 to 5, and what certifies them |
 //! | [`pck`] | the SGX extension of PCK certificates |
 //! | [`ccel`] | the CCEL ACPI table and the event log |
+//! | [`tdvf`] | what a firmware image says about its launch as a TD |
 //! | [`codec`] | why bytes cannot be read or written |
 //!
 //! A TD HOB has no layout here: the module does not measure it, the firmware does, as an event of the log.
@@ -30,4 +31,5 @@ pub mod report;
 pub mod status;
 mod status_code;
 pub mod td_params;
+pub mod tdvf;
 pub mod vmcall;

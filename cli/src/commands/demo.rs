@@ -13,10 +13,11 @@ use tsmsim_simulator::snp::{
 use tsmsim_vmm::{
     cc::{
         boot::{BootRequest, BootedGuest, boot, c_bit},
+        boot_td::can_run,
         snp::End,
     },
     engine::kvm::probe,
-    loader::bare_metal::GuestTask,
+    loader::{bare_metal::GuestTask, td},
 };
 use zerocopy::FromBytes;
 
@@ -31,7 +32,7 @@ use crate::{
         local::Local,
         platform::{self, Certificates},
     },
-    tdx,
+    tdx::{self, machine::Obtained},
 };
 
 /// How long one guest may run. The slow kind of KVM needs about a second.
@@ -80,6 +81,12 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
             rows.push(scene.under_kvm(args, &guest, c_bit)?);
         }
     }
+    let td = can_run();
+    if td.is_ok() {
+        for (profile, quote_version) in QUOTES {
+            rows.push(quote_under_kvm(args, &guest, profile, quote_version)?);
+        }
+    }
     for scene in SCENES {
         rows.push(scene.in_process(args)?);
     }
@@ -94,7 +101,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     if rows.iter().any(|row| row.refused.is_some()) {
         return Err(Failure::Refused);
     }
-    kvm.map(drop).map_err(|error| Failure::Lacking(format!("no virtual machine can be run here: {error}")))
+    kvm.and(td).map_err(|error| Failure::Lacking(format!("no virtual machine can be run here: {error}")))
 }
 
 impl Scene {
@@ -151,7 +158,7 @@ impl Scene {
             }
             Err(why) => Some(why),
         };
-        let checks = (console.checks.iter().filter(|check| check.passed).count(), console.checks.len());
+        let checks = console.count();
         let refused = refused.or_else(|| (end != End::Done(0)).then(|| end.to_string()));
         Ok(Row { checks: Some(checks), refused, ..row })
     }
@@ -179,6 +186,46 @@ impl Scene {
         }
         Ok(Row { refused: evidence.judge(None).reason(), ..row })
     }
+}
+
+/// A quote from a bare-metal TD in a virtual machine.
+fn quote_under_kvm(
+    args: &DemoArgs,
+    guest: &Guest,
+    profile: Profile,
+    quote_version: u8,
+) -> Result<Row, Failure> {
+    let platform =
+        tdx::local::platform(profile, quote_version == 5, SignatureMode::default(), &Seed::DEFAULT)?;
+    let report_data = nonce()?;
+    let measurement = td::measure(&guest.elf)
+        .map_err(|error| Failure::Usage(format!("the guest cannot be loaded: {error}")))?;
+    let started = Instant::now();
+    let run = tdx::machine::run(&guest.elf, &platform, report_data, GUEST_TIME, args.verbose)?;
+    let took = started.elapsed();
+    let name = format!("kvm-{}", tdx::local::profile_name(&platform));
+    let refused = match run.obtained() {
+        Ok(Obtained { report, quote, event_log }) => {
+            let evidence = tdx::evidence::Evidence::new(&platform, &report, quote, &report_data)
+                .map_err(|error| Failure::because("issuing collateral", error))?
+                .with_event_log(Some(event_log));
+            if let Some(out) = &args.out {
+                evidence.write(&out.join(&name))?;
+            }
+            evidence.judge_launch(Some(measurement)).reason()
+        }
+        Err(why) => Some(why),
+    };
+    let refused = refused.or_else(|| (run.end != End::Done(0)).then(|| run.end.to_string()));
+    Ok(Row {
+        name,
+        report_version: quote_version.into(),
+        key: "PCK",
+        checks: Some(run.console.count()),
+        measurement,
+        took,
+        refused,
+    })
 }
 
 /// A quote from a TD inside this process.
@@ -263,7 +310,7 @@ fn rendered(rows: &[Row]) -> String {
     let cells: Vec<Vec<String>> = rows.iter().map(Row::cells).collect();
     let heading = ["guest", "report", "key", "guest's checks", "measurement", "time", "evidence"];
     format!(
-        "{}\nkvm: a guest under /dev/kvm that spoke the GHCB protocol and got its report through an encrypted guest message.\n\
+        "{}\nkvm: a guest under /dev/kvm that got its report through an encrypted guest message, or as TD its quote through shared memory.\n\
          in-process: the same firmware models, asked by a guest without a virtual machine.\n\
          {}\n",
         table(&heading, &cells),

@@ -9,18 +9,20 @@ use tsmsim_keys::{
     amd::{CertificateKind, Hierarchy},
     intel::{self, PckCa},
 };
+use tsmsim_simulator::tdx::platform::TdxPlatformConfig;
 
 use crate::{
-    args::{KeysAction, SeedArg},
+    args::{KeysAction, ScenarioArgs, SeedArg},
     failure::Failure,
     output::{hex, print, print_json, table, write_file},
+    tdx::evidence::collateral,
 };
 
 /// Runs the command.
 pub(crate) fn run(action: &KeysAction) -> Result<(), Failure> {
     match action {
         KeysAction::Init { out } => init(out),
-        KeysAction::Export { seed, out } => export(&seed.read()?, out),
+        KeysAction::Export { seed, scenario, out } => export(&seed.read()?, *scenario, out),
         KeysAction::Fingerprint { seed, json } => fingerprint(&seed.read()?, *json),
     }
 }
@@ -50,7 +52,7 @@ fn init(out: &Path) -> Result<(), Failure> {
     let path = out.join("seed.hex");
     std::fs::create_dir_all(out).map_err(|error| Failure::file("make", out, &error))?;
     write_private(&path, format!("{}\n", hex(&bytes)).as_bytes())?;
-    export(&Seed::from_bytes(bytes), out)?;
+    export(&Seed::from_bytes(bytes), ScenarioArgs { scenario: None, update: None }, out)?;
     eprintln!("tsmsim: the seed is in {}; use it with --seed \"$(cat {0})\"", path.display());
     Ok(())
 }
@@ -62,18 +64,20 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     open.and_then(|mut file| file.write_all(bytes)).map_err(|error| Failure::file("write", path, &error))
 }
 
-fn export(seed: &Seed, out: &Path) -> Result<(), Failure> {
+fn export(seed: &Seed, scenario: ScenarioArgs, out: &Path) -> Result<(), Failure> {
+    let deriving = |error| Failure::because("deriving keys", error);
+    let (amd, intel, update) = scenario.both();
     for line in ProductLine::ALL {
-        let hierarchy = Hierarchy::new(seed, line);
-        let directory = out.join(line.name().to_lowercase());
-        for (name, bytes) in exported(&hierarchy).map_err(|error| Failure::because("deriving keys", error))? {
-            let path = directory.join(name);
-            write_file(&path, &bytes)?;
-            print(&format!("{}\n", path.display()));
-        }
+        let hierarchy = amd.hierarchy(seed, line).map_err(deriving)?;
+        write_all(&out.join(line.name().to_lowercase()), exported(&hierarchy).map_err(deriving)?)?;
     }
-    let directory = out.join("intel");
-    for (name, bytes) in exported_intel(seed).map_err(|error| Failure::because("deriving keys", error))? {
+    write_all(&out.join("intel"), exported_intel(seed, intel, update).map_err(deriving)?)
+}
+
+type File = (&'static str, Vec<u8>);
+
+fn write_all(directory: &Path, files: Vec<File>) -> Result<(), Failure> {
+    for (name, bytes) in files {
         let path = directory.join(name);
         write_file(&path, &bytes)?;
         print(&format!("{}\n", path.display()));
@@ -81,21 +85,30 @@ fn export(seed: &Seed, out: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn exported_intel(seed: &Seed) -> Result<Vec<(&'static str, Vec<u8>)>, KeysError> {
-    let hierarchy = intel::Hierarchy::new(seed);
+/// The platform is the one that `tsmsim report` has without further options.
+fn exported_intel(
+    seed: &Seed,
+    scenario: intel::Scenario,
+    update: intel::Update,
+) -> Result<Vec<File>, KeysError> {
+    let platform = TdxPlatformConfig::tdx_1_5().build(seed)?;
+    let hierarchy = platform.hierarchy();
+    let collateral = collateral(&platform, scenario, update)?;
     Ok(vec![
         ("root.der", hierarchy.root()?.der().to_vec()),
         ("root.pem", hierarchy.root()?.pem().into_bytes()),
         ("platform-ca.der", hierarchy.platform_ca()?.der().to_vec()),
         ("processor-ca.der", hierarchy.processor_ca()?.der().to_vec()),
         ("tcb-signing.der", hierarchy.tcb_signing()?.der().to_vec()),
-        ("root-crl.der", hierarchy.root_crl()?.der().to_vec()),
-        ("platform-crl.der", hierarchy.pck_crl(PckCa::Platform)?.der().to_vec()),
+        ("pck.der", hierarchy.pck(platform.identity())?.certificate().der().to_vec()),
+        ("root-crl.der", collateral.root_ca_crl.clone()),
+        ("platform-crl.der", collateral.pck_crl.clone()),
         ("processor-crl.der", hierarchy.pck_crl(PckCa::Processor)?.der().to_vec()),
+        ("collateral.json", collateral.to_json()?.into_bytes()),
     ])
 }
 
-fn exported(hierarchy: &Hierarchy) -> Result<Vec<(&'static str, Vec<u8>)>, KeysError> {
+fn exported(hierarchy: &Hierarchy) -> Result<Vec<File>, KeysError> {
     Ok(vec![
         ("ark.der", hierarchy.ark()?.der().to_vec()),
         ("ask.der", hierarchy.ask()?.der().to_vec()),

@@ -31,6 +31,9 @@ pub(crate) fn run(args: &ReportArgs) -> Result<(), Failure> {
 }
 
 fn snp_report(args: &ReportArgs, inblob: [u8; 64]) -> Result<(Value, Verdict), Failure> {
+    if !args.event.is_empty() {
+        return Err(Failure::Usage("--event is for --tee tdx".to_owned()));
+    }
     let local = Local {
         policy: args.policy.map_or(GuestPolicy::DEFAULT, GuestPolicy::from),
         host_data: args.host_data.unwrap_or_default(),
@@ -69,20 +72,24 @@ fn tdx_quote(args: &ReportArgs, inblob: &[u8; 64]) -> Result<(Value, Verdict), F
             "--vmpl, --policy, --host-data, --report-version, --vlek and --mask-chip-id are for --tee snp";
         return Err(Failure::Usage(text.to_owned()));
     }
+    let (scenario, update) = args.platform.scenario.tdx()?;
     let seed = seed(args.platform.seed.as_deref())?;
     let described = tdx::local::build(&args.platform, &seed)?;
     let mut guest = tdx::local::launch(described.clone(), &seed, inblob)
         .map_err(|error| Failure::because("launching the in-process TD", error))?;
+    let event_log = tdx::local::measure(&mut guest, &args.event)?;
     let obtained = tdx::local::ask(&mut guest, inblob);
     platform::write_journal(&args.platform, &guest.world().journal)?;
     let (report, quote) = obtained.map_err(|error| Failure::because("asking for a quote", error))?;
     let evidence = tdx::evidence::Evidence::new(&described, &report, quote, inblob)
-        .map_err(|error| Failure::because("issuing collateral", error))?;
+        .and_then(|evidence| evidence.with_scenario(scenario, update))
+        .map_err(|error| Failure::because("issuing collateral", error))?
+        .with_event_log(event_log);
     Ok((evidence.write(&args.out)?, evidence.judge()))
 }
 
 /// The 64 bytes that the report is to carry.
-fn user_data(args: &UserData) -> Result<[u8; 64], Failure> {
+pub(crate) fn user_data(args: &UserData) -> Result<[u8; 64], Failure> {
     let bytes = match (&args.inblob, &args.nonce) {
         (Some(path), _) => read_file(path)?,
         (None, Some(nonce)) => nonce.0.clone(),

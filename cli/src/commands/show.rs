@@ -6,6 +6,7 @@ use tsmsim_evidence::{
     read_file,
     show::{Kind, detect, show},
     snp::{Bundle, Policy, svg, verify, verify_chain},
+    tdx,
 };
 
 use crate::{
@@ -38,6 +39,12 @@ fn draw(file: &Path, bytes: &[u8], picture: &Path) -> Result<(), Failure> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+    if detect(bytes) == Kind::Quote {
+        let bundle = tdx::Bundle::from_dir(directory).unwrap_or_default();
+        let bundle = tdx::Bundle { quote: bytes.to_vec(), ..bundle };
+        let verdict = tdx::verify(&bundle, &tdx::Policy::at(now()));
+        return write_picture(picture, &tdx::svg(&bundle, &verdict), &verdict.summary());
+    }
     let policy = Policy::at(now());
     let (bundle, verdict) = if detect(bytes) == Kind::SnpReport {
         let bundle = match Bundle::from_dir(directory) {
@@ -52,7 +59,11 @@ fn draw(file: &Path, bytes: &[u8], picture: &Path) -> Result<(), Failure> {
         let verdict = verify_chain(&bundle, &policy);
         (bundle, verdict)
     };
-    write_file(picture, svg(&bundle, &verdict).as_bytes())?;
-    print(&format!("{}: {}\n", picture.display(), verdict.summary()));
+    write_picture(picture, &svg(&bundle, &verdict), &verdict.summary())
+}
+
+fn write_picture(path: &Path, picture: &str, summary: &str) -> Result<(), Failure> {
+    write_file(path, picture.as_bytes())?;
+    print(&format!("{}: {summary}\n", path.display()));
     Ok(())
 }

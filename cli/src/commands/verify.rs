@@ -84,6 +84,9 @@ fn judge_quote(args: &VerifyArgs, at: Timestamp, mut bundle: tdx::Bundle) -> Res
     if let Some(path) = &args.collateral {
         bundle.collateral = Some(read_file(path)?);
     }
+    if let Some(path) = &args.ccel {
+        bundle.event_log = Some(read_file(path)?);
+    }
     if let Some(path) = &args.inblob {
         bundle.inblob = Some(read_file(path)?);
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use tsmsim_abi::snp::{cert_table::CertGuid, tcb::ProductLine};
 use tsmsim_keys::{KeysError, SignatureMode, amd::CertificateKind};
 use tsmsim_simulator::{
-    journal::Journal,
+    journal::{Event, Journal},
     snp::{
         host::build_cert_table,
         platform::{Platform, PlatformConfig},
@@ -51,7 +51,10 @@ pub(crate) fn build(args: &PlatformArgs) -> Result<Platform, Failure> {
     if let Some(csp_id) = &args.vlek {
         config = config.with_vlek(csp_id);
     }
-    config.build(&seed(args.seed.as_deref())?).map_err(|error| Failure::Usage(error.to_string()))
+    let seed = seed(args.seed.as_deref())?;
+    let hierarchy = args.scenario.snp()?.hierarchy(&seed, line(args.profile)?);
+    let hierarchy = hierarchy.map_err(|error| Failure::because("deriving keys", error))?;
+    config.build_under(&seed, hierarchy).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 /// Name in the layout of `--out`, certificate or list (DER), and what the certificate table calls it.
@@ -68,7 +71,12 @@ pub(crate) struct Certificates {
 /// Collects the certificates of the key that signs the platform's reports.
 pub(crate) fn certificates(platform: &Platform) -> Result<Certificates, Failure> {
     let files = chain(platform).map_err(|error| Failure::because("issuing certificates", error))?;
-    let entries: Vec<_> = files.iter().map(|(_, der, guid)| (*guid, der.clone())).collect();
+    // The host's table has certificates alone: a client such as `snpguest` takes each entry for one.
+    let entries: Vec<_> = files
+        .iter()
+        .filter(|(_, _, guid)| *guid != CertGuid::CRL)
+        .map(|(_, der, guid)| (*guid, der.clone()))
+        .collect();
     let table = build_cert_table(&entries)
         .map_err(|error| Failure::because("building the certificate table", error))?;
     Ok(Certificates { files, table })
@@ -88,14 +96,18 @@ fn chain(platform: &Platform) -> Result<Vec<CertificateFile>, KeysError> {
     ])
 }
 
+/// One entry of a journal, as it is written.
+pub(crate) fn journal_line(number: u64, event: &Event) -> serde_json::Value {
+    serde_json::json!({ "number": number, "event": format!("{event:?}") })
+}
+
 /// Writes a journal where the arguments want it: one JSON object a line.
 pub(crate) fn write_journal(args: &PlatformArgs, journal: &Journal) -> Result<(), Failure> {
     let Some(path) = &args.journal else { return Ok(()) };
     let mut text = String::new();
     for (number, event) in journal.entries() {
-        let line = serde_json::json!({ "number": number, "event": format!("{event:?}") });
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{line}");
+        let _ = writeln!(text, "{}", journal_line(number, event));
     }
     write_file(path, text.as_bytes())
 }

@@ -4,12 +4,15 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use tsmsim_abi::tdx::report::TdReport;
+use tsmsim_abi::tdx::report::{Measurement, TdReport};
 use tsmsim_evidence::{
     Verdict,
     tdx::{Bundle, Policy, TrustedRoot, verify},
 };
-use tsmsim_keys::KeysError;
+use tsmsim_keys::{
+    KeysError,
+    intel::{QuoteCollateral, Scenario, Update},
+};
 use tsmsim_simulator::tdx::platform::TdxPlatform;
 use zerocopy::IntoBytes;
 
@@ -20,6 +23,17 @@ use crate::{
     tdx::local::profile_name,
 };
 
+/// Collateral of a platform.
+pub(crate) fn collateral(
+    platform: &TdxPlatform,
+    scenario: Scenario,
+    update: Update,
+) -> Result<QuoteCollateral, KeysError> {
+    let tcb_info = platform.tcb_info_spec().with_update(update);
+    let qe_identity = platform.config().qe.clone().with_update(update);
+    scenario.collateral(platform.hierarchy(), platform.identity(), tcb_info, qe_identity)
+}
+
 /// A quote with everything that goes with it.
 pub(crate) struct Evidence<'a> {
     platform: &'a TdxPlatform,
@@ -29,6 +43,7 @@ pub(crate) struct Evidence<'a> {
     root: Vec<u8>,
     root_pem: String,
     collateral: String,
+    event_log: Option<Vec<u8>>,
 }
 
 impl<'a> Evidence<'a> {
@@ -40,11 +55,7 @@ impl<'a> Evidence<'a> {
         inblob: &'a [u8; 64],
     ) -> Result<Self, KeysError> {
         let hierarchy = platform.hierarchy();
-        let collateral = hierarchy.collateral(
-            platform.identity().ca(),
-            &platform.tcb_info_spec(),
-            &platform.config().qe,
-        )?;
+        let collateral = collateral(platform, Scenario::default(), Update::default())?;
         let root = hierarchy.root()?;
         Ok(Self {
             platform,
@@ -54,25 +65,42 @@ impl<'a> Evidence<'a> {
             root: root.der().to_vec(),
             root_pem: root.pem(),
             collateral: collateral.to_json()?,
+            event_log: None,
         })
+    }
+
+    /// With collateral by which the platform stands otherwise.
+    pub(crate) fn with_scenario(self, scenario: Scenario, update: Update) -> Result<Self, KeysError> {
+        Ok(Self { collateral: collateral(self.platform, scenario, update)?.to_json()?, ..self })
+    }
+
+    /// With the log of what the RTMRs were extended with.
+    pub(crate) fn with_event_log(self, event_log: Option<Vec<u8>>) -> Self {
+        Self { event_log, ..self }
     }
 
     /// Judges it under the platform's own root, as a stranger would.
     pub(crate) fn judge(&self) -> Verdict {
+        self.judge_launch(None)
+    }
+
+    /// The same, and `MRTD` must be this.
+    pub(crate) fn judge_launch(&self, mr_td: Option<Measurement>) -> Verdict {
         let bundle = Bundle {
             quote: self.quote.clone(),
             td_report: Some(self.report.as_bytes().to_vec()),
             root: Some(self.root.clone()),
             collateral: Some(self.collateral.clone().into_bytes()),
             inblob: Some(self.inblob.to_vec()),
-            event_log: None,
+            event_log: self.event_log.clone(),
         };
-        verify(&bundle, &Policy { trust: TrustedRoot::Given(self.root.clone()), ..Policy::at(now()) })
+        let trust = TrustedRoot::Given(self.root.clone());
+        verify(&bundle, &Policy { trust, mr_td, ..Policy::at(now()) })
     }
 
     /// Writes the files.
     pub(crate) fn write(&self, directory: &Path) -> Result<Value, Failure> {
-        let files: [(&str, &[u8]); 6] = [
+        let mut files: Vec<(&str, &[u8])> = vec![
             ("quote.bin", &self.quote),
             ("tdreport.bin", self.report.as_bytes()),
             ("root.der", &self.root),
@@ -80,6 +108,7 @@ impl<'a> Evidence<'a> {
             ("collateral.json", self.collateral.as_bytes()),
             ("inblob.bin", self.inblob),
         ];
+        files.extend(self.event_log.as_deref().map(|log| ("ccel.bin", log)));
         for (name, bytes) in &files {
             write_file(&directory.join(name), bytes)?;
         }

@@ -1,6 +1,9 @@
 //! Evidence without a virtual machine: a TD of one page inside this process.
 
-use tsmsim_abi::tdx::report::TdReport;
+use tsmsim_abi::tdx::{
+    ccel::{EventType, LogWriter, MeasurementRegister},
+    report::TdReport,
+};
 use tsmsim_keys::{Seed, SignatureMode};
 use tsmsim_simulator::{
     snp::guest::World,
@@ -8,13 +11,14 @@ use tsmsim_simulator::{
         PAGE_SIZE,
         guest::{IMAGE_GPA, InProcessTdGuest, TdGuestError, default_params},
         machine::{LaunchPlan, PlannedPage},
+        mrtd::sha384,
         platform::{QuoteFormat, TdxPlatform, TdxPlatformConfig, TdxVersion},
         vmcall::HostConfig,
     },
 };
 
 use crate::{
-    args::{PlatformArgs, Profile},
+    args::{PlatformArgs, Profile, RtmrEvent},
     failure::Failure,
     snp::platform::signature_mode,
 };
@@ -73,6 +77,28 @@ pub(crate) fn launch(
     };
     let world = World::new(RAM, seed.derive_seed(&[b"tsmsim report", inblob]));
     InProcessTdGuest::launch(platform, HostConfig::default(), plan, world)
+}
+
+/// Measures texts into RTMRs; gives the log of it, if there is anything to log.
+pub(crate) fn measure(
+    guest: &mut InProcessTdGuest,
+    events: &[RtmrEvent],
+) -> Result<Option<Vec<u8>>, Failure> {
+    if events.is_empty() {
+        return Ok(None);
+    }
+    let records = events.iter().map(|event| LogWriter::record_size(event.text.len()));
+    let mut area = vec![0; LogWriter::FIRST + records.sum::<usize>()];
+    let logging = |error| Failure::because("writing the event log", error);
+    let mut log = LogWriter::new(&mut area).map_err(logging)?;
+    for RtmrEvent { rtmr, text } in events {
+        let digest = sha384(&[text.as_bytes()]);
+        let extended = guest.extend_rtmr((*rtmr).into(), &digest);
+        extended.map_err(|error| Failure::because("extending an RTMR", error))?;
+        let register = MeasurementRegister(MeasurementRegister::RTMR0.0 + rtmr);
+        log.event(register, EventType::EV_ACTION, &digest, text.as_bytes()).map_err(logging)?;
+    }
+    Ok(Some(area))
 }
 
 /// Asks for the report and its quote.

@@ -154,6 +154,10 @@ fn read_chain(
             None if blocks.len() != expected => {
                 Err(format!("{} certificates, where {expected} are expected", blocks.len()))
             }
+            // Otherwise a closing zero could become a blank unseen.
+            None if !matches!(text.last(), Some(b'\n' | b'-')) => {
+                Err("text behind the last PEM block".to_owned())
+            }
             None => Ok(blocks.into_iter().map(|block| block.der).collect::<Pem>()),
         }
     });

@@ -1,4 +1,9 @@
 //! The event log, and what it makes of the RTMRs.
+//!
+//! `ccel.bin` is the log area that the CCEL ACPI table names, as Linux shows it in `/sys/firmware/acpi/tables/data/CCEL`: a
+//! `TCG_PCR_EVENT` that says which algorithms the log has, then `TCG_PCR_EVENT2` records, little-endian, whose register is 1
+//! for RTMR 0 to 4 for RTMR 3 and whose SHA-384 digest is what the register was extended with; zeros or ones may follow.
+//! Every register begins as zero, and all four must come out as the quote has them.
 
 use aws_lc_rs::digest::{SHA384, digest};
 use tsmsim_abi::tdx::{

@@ -52,6 +52,7 @@ mod draft;
 mod endorsement;
 mod hierarchy;
 pub mod oid;
+mod scenario;
 
 pub use crate::profile::SYNTHETIC_SERIAL_PREFIX;
 pub use builder::HierarchyBuilder;
@@ -60,6 +61,7 @@ pub use default::{DEFAULT_FINGERPRINTS, DefaultFile, regenerate_default, regener
 pub use draft::amd_name;
 pub use endorsement::{ChipIdentity, EndorsementKey};
 pub use hierarchy::Hierarchy;
+pub use scenario::Scenario;
 
 /// The certificates of a hierarchy.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

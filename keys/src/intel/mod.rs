@@ -61,6 +61,7 @@ pub mod oid;
 mod pck;
 mod platform;
 mod qe_identity;
+mod scenario;
 mod status;
 mod tcb_info;
 
@@ -75,6 +76,7 @@ pub use json::{JsonDraft, SignedJson};
 pub use pck::PckKey;
 pub use platform::{Configuration, MultiPackage, PckTcb, PlatformIdentity, SYNTHETIC_FMSPC, SgxType};
 pub use qe_identity::{QE_MRSIGNER, QeIdentity, QeIdentitySpec, TD_QE_MRSIGNER};
+pub use scenario::Scenario;
 pub use status::{TcbLevel, TcbStatus, Update};
 pub use tcb_info::{IsvSvn, Tcb, TcbComponent, TcbInfo, TcbInfoSpec, TdxModule, TdxModuleIdentity};
 

@@ -220,6 +220,12 @@ impl InProcessGuest {
         self
     }
 
+    /// Which VMPCK the guest talks under.
+    #[must_use]
+    pub const fn vmpck(&self) -> u8 {
+        self.vmpck
+    }
+
     /// The host's side.
     #[must_use]
     pub const fn hypervisor(&self) -> &Hypervisor {

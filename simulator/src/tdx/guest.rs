@@ -91,6 +91,7 @@ pub struct InProcessTdGuest {
     machine: Machine,
     world: World,
     polls: u32,
+    ram_end: u64,
 }
 
 impl InProcessTdGuest {
@@ -109,9 +110,10 @@ impl InProcessTdGuest {
         let buffer = |index: u64| place::REPORT + index * PAGE_SIZE as u64;
         let page = |gpa| PlannedPage { gpa, contents: None, measured: false };
         plan.pages.extend((0..=place::QUOTE_PAGES).map(buffer).map(page));
+        let ram_end = plan.ram.first().map_or(0, |range| range.end);
         let (mut env, _) = world.env();
         let machine = Machine::launch(platform, config, &plan, &mut env)?;
-        let mut guest = Self { machine, world, polls: 30 };
+        let mut guest = Self { machine, world, polls: 30, ram_end };
         guest.share(place::QUOTE, place::QUOTE_PAGES * PAGE_SIZE as u64)?;
         Ok(guest)
     }
@@ -127,6 +129,12 @@ impl InProcessTdGuest {
     #[must_use]
     pub const fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    /// Where the first range of memory ends.
+    #[must_use]
+    pub const fn ram_end(&self) -> u64 {
+        self.ram_end
     }
 
     /// Memory, journal, faults and the rest.
@@ -151,8 +159,17 @@ impl InProcessTdGuest {
         if status.is_error() { Err(TdGuestError::Module(status)) } else { Ok(registers) }
     }
 
+    /// Lets the host complete the quotes that are due by now.
+    pub fn poll(&mut self) {
+        let (mut env, _) = self.world.env();
+        self.machine.poll(&mut env);
+    }
+
     /// A TDVMCALL with R12 and R13; gives R10 and R11.
-    fn vmcall(
+    ///
+    /// # Errors
+    /// [`TdGuestError::Module`] or [`TdGuestError::Stopped`]; what the host answers is not one.
+    pub fn vmcall(
         &mut self,
         sub_function: VmcallSubFunction,
         [r12, r13]: [u64; 2],
@@ -167,8 +184,11 @@ impl InProcessTdGuest {
         Ok((VmcallStatus(out[Gpr::R10]), out[Gpr::R11]))
     }
 
-    /// Shares memory with the host, as often as it wants to be called for that.
-    fn share(&mut self, gpa: u64, len: u64) -> Result<(), TdGuestError> {
+    /// Shares memory (page-aligned address and size) with the host, as often as it wants to be called for that.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn share(&mut self, gpa: u64, len: u64) -> Result<(), TdGuestError> {
         let start = gpa | self.machine.td().shared_bit();
         let (mut next, end, mut retries) = (start, start + len, 0);
         loop {
@@ -260,8 +280,7 @@ impl InProcessTdGuest {
     fn wait(&mut self) -> Result<GetQuoteHeader, TdGuestError> {
         let mut header = GetQuoteHeader::new_zeroed();
         for _ in 0..=self.polls {
-            let (mut env, _) = self.world.env();
-            self.machine.poll(&mut env);
+            self.poll();
             self.world.memory.read(place::QUOTE, header.as_mut_bytes())?;
             match GetQuoteStatus(header.status.get()) {
                 GetQuoteStatus::SUCCESS => return Ok(header),

@@ -6,6 +6,7 @@
 //! | [`td`] | a TD as the module knows it |
 //! | [`build`] | the host-side functions that build a TD |
 //! | [`mrtd`] | the measurement of a TD's initial contents |
+//! | [`tdvf`] | firmware images as launches |
 //! | [`sept`] | the secure EPT: page states |
 //! | [`module`] | the guest-side functions: TDCALL |
 //! | [`vmcall`] | the host's side of `TDG.VP.VMCALL` |
@@ -28,6 +29,7 @@ pub mod quoting;
 pub mod registers;
 pub mod sept;
 pub mod td;
+pub mod tdvf;
 pub mod vmcall;
 
 /// Bytes of a page.

@@ -18,6 +18,7 @@ use crate::program::{OTHER_SEED, Tsmsim, files, hex, run};
 #[case("tsmsim", &[])]
 #[case("demo", &["demo"])]
 #[case("report", &["report"])]
+#[case("run", &["run"])]
 #[case("verify", &["verify"])]
 #[case("show", &["show"])]
 #[case("measure", &["measure"])]
@@ -289,7 +290,7 @@ fn the_published_fingerprints_are_those_of_the_default_seed() {
     }
     let directory = tempfile::tempdir().unwrap();
     let listed = tsmsim.say("keys export", &[("--out", directory.path())]).with_status(0).out;
-    assert_eq!(listed.lines().count(), 3 * 6 + 8);
+    assert_eq!(listed.lines().count(), 3 * 6 + 10);
     assert!(listed.lines().all(|line| Path::new(line).is_file()), "{listed}");
     for (file, sums) in &published {
         assert_eq!(hex(&Sha256::digest(fs::read(directory.path().join(file)).unwrap())), sums[0], "{file}");

@@ -15,7 +15,9 @@ use tsmsim_abi::{
         ghcb::ExitCode, msr::TerminationReason, policy::GuestPolicy, report::AttestationReport,
         tcb::ProductLine,
     },
+    tdx::quote::Quote,
 };
+use tsmsim_evidence::tdx::replay;
 use tsmsim_keys::Seed;
 use tsmsim_simulator::snp::{firmware::Firmware, host::Termination, platform::PlatformConfig};
 use tsmsim_tests::need::{self, Lack};
@@ -79,6 +81,12 @@ impl Demo {
     fn under_kvm(&self) -> impl Iterator<Item = &Value> {
         self.rows.iter().filter(|row| row["name"].as_str().unwrap().starts_with("kvm-"))
     }
+
+    /// The rows of one technology under KVM, each with the guest's output.
+    fn of(&self, tdx: bool) -> impl Iterator<Item = (&Value, &Run)> {
+        let of_tee = move |row: &Value| row["name"].as_str().unwrap().starts_with("kvm-tdx") == tdx;
+        self.under_kvm().zip(&self.runs).filter(move |(row, _)| of_tee(row))
+    }
 }
 
 #[test]
@@ -100,6 +108,8 @@ fn every_row_of_the_demonstration_is_verified() {
         ("kvm-genoa-vcek", 3, "vcek"),
         ("kvm-turin-vcek", 5, "vcek"),
         ("kvm-genoa-vlek", 3, "vlek"),
+        ("kvm-tdx-1.0", 4, "pck"),
+        ("kvm-tdx-1.5", 5, "pck"),
     ];
     assert_eq!(shape, expected.map(|(name, version, key)| (name.to_owned(), version, key.to_owned())));
 }
@@ -115,7 +125,8 @@ fn every_check_of_every_guest_passed() {
     }
     // The same guest checks the same everywhere.
     let names = |run: &Run| run.checks.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-    assert!(demo.runs.iter().all(|run| names(run) == names(&demo.runs[0])));
+    let of_snp: Vec<_> = demo.of(false).map(|(_, run)| names(run)).collect();
+    assert!(of_snp.iter().all(|names| *names == of_snp[0]));
 }
 
 /// What a guest is to have checked at least, by what it is about.
@@ -150,8 +161,37 @@ fn every_check_of_every_guest_passed() {
 #[case::migration(&["VMRK_REQ: no guest context", "VMRK_REQ: not VMPCK0"])]
 fn guests_checked(#[case] names: &[&str]) {
     let Some(demo) = demo() else { return };
-    assert!(!demo.runs.is_empty());
-    for run in &demo.runs {
+    assert_eq!(demo.of(false).count(), 4);
+    for (_, run) in demo.of(false) {
+        let missing: Vec<_> = names.iter().filter(|name| !run.passed(name)).collect();
+        assert!(missing.is_empty(), "not made, or failed: {missing:#?}");
+    }
+}
+
+/// The same of TDs.
+#[rstest]
+#[case::identity(&["CPUID 21H: IntelTDX", "TDG.VP.INFO", "TDCALL: unknown leaf", "TDCALL: unknown version",
+    "TDCALL: reserved bits of RAX", "TDG.VP.CPUIDVE.SET"])]
+#[case::metadata(&["TDG.VM.RD: MRTD and RTMRs are those of the report", "TDG.VM.WR: NOTIFY_ENABLES", "TDG.VM.WR: read-only field",
+    "TDG.SYS.RD: version"])]
+#[case::pages(&["TDG.MEM.PAGE.ACCEPT: 4 KiB", "TDG.MEM.PAGE.ACCEPT: 2 MiB", "TDG.MEM.PAGE.ACCEPT: again",
+    "MapGPA: shared, and private again", "MapGPA: unaligned address"])]
+#[case::rtmrs(&["TDG.MR.RTMR.EXTEND: RTMR0", "TDG.MR.RTMR.EXTEND: RTMR3", "TDG.MR.RTMR.EXTEND: no such RTMR",
+    "TDG.MR.RTMR.EXTEND: unaligned", "RTMRs are what was measured", "event log"])]
+#[case::reports(&["TDG.MR.REPORT", "TDG.MR.REPORT: report unaligned", "TDG.MR.REPORT: sub-type", "TDG.MR.VERIFYREPORT",
+    "TDG.MR.VERIFYREPORT: other MAC"])]
+#[case::host(&["GetTdVmCallInfo: leaf 1", "TDVMCALL: unknown sub-function", "Instruction.CPUID", "Instruction.IO: OUT",
+    "Instruction.RDMSR", "Instruction.WRMSR: read-only MSR", "#VE.RequestMMIO: read from nowhere", "Service.Query: itself"])]
+#[case::exceptions(&["TDG.VP.VEINFO.GET: no #VE", "#VE: RDMSR", "#VE: WRMSR that the host refuses"])]
+#[case::quotes(&["GetQuote: polling", "SetupEventNotifyInterrupt",
+    "GetQuote: event-notify interrupt, TDG.VP.VMCALL<Instruction.HLT>",
+    "GetQuote: event-notify interrupt, HLT that raises #VE"])]
+#[case::refused_quotes(&["GetQuote: unaligned buffer", "GetQuote: private address", "GetQuote: buffer that is not shared",
+    "GetQuote: version 2", "GetQuote: more than the buffer holds", "GetQuote: report with a reserved byte"])]
+fn tds_checked(#[case] names: &[&str]) {
+    let Some(demo) = demo() else { return };
+    assert_eq!(demo.of(true).count(), 2);
+    for (_, run) in demo.of(true) {
         let missing: Vec<_> = names.iter().filter(|name| !run.passed(name)).collect();
         assert!(missing.is_empty(), "not made, or failed: {missing:#?}");
     }
@@ -163,13 +203,35 @@ fn the_measurement_was_known_before() {
     let Some(demo) = demo() else { return };
     let Some(tsmsim) = Tsmsim::find() else { return };
     let predicted = tsmsim.say("measure --tee snp", &[]).with_status(0).out;
-    for row in demo.under_kvm() {
+    for (row, _) in demo.of(false) {
         let name = row["name"].as_str().unwrap();
         assert_eq!(row["measurement"], predicted.trim(), "{name}");
         let (_, files) = demo.evidence.iter().find(|(found, _)| found == name).unwrap();
         let file = |wanted: &str| &files.iter().find(|(found, _)| found == wanted).unwrap().1;
         let report = AttestationReport::read_from_bytes(file("report.bin")).unwrap();
         assert_eq!(hex(&report.measurement), predicted.trim(), "{name}");
+        let description: Value = serde_json::from_slice(file("evidence.json")).unwrap();
+        assert_eq!(description["measurement"], predicted.trim(), "{name}");
+    }
+}
+
+/// `MRTD` is the guest's alone as well; the RTMRs are what the guest says in its log that it measured.
+#[test]
+fn the_td_is_the_predicted_one() {
+    let Some(demo) = demo() else { return };
+    let Some(tsmsim) = Tsmsim::find() else { return };
+    let predicted = tsmsim.say("measure --tee tdx", &[]).with_status(0).out;
+    for (row, run) in demo.of(true) {
+        let name = row["name"].as_str().unwrap();
+        assert_eq!(row["measurement"], predicted.trim(), "{name}");
+        let (_, files) = demo.evidence.iter().find(|(found, _)| found == name).unwrap();
+        let file = |wanted: &str| files.iter().find(|(found, _)| found == wanted).unwrap().1.as_slice();
+        let quote = Quote::read(file("quote.bin")).unwrap();
+        let body = quote.signed.body.td().unwrap();
+        assert_eq!(hex(&body.mr_td), predicted.trim(), "{name}");
+        assert_eq!(body.rtmr, replay(file("ccel.bin")).unwrap(), "{name}");
+        assert_eq!(body.report_data, file("inblob.bin"), "{name}");
+        assert_eq!(run.blob("quote").unwrap(), file("quote.bin"), "{name}");
         let description: Value = serde_json::from_slice(file("evidence.json")).unwrap();
         assert_eq!(description["measurement"], predicted.trim(), "{name}");
     }

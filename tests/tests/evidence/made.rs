@@ -13,6 +13,14 @@ use tsmsim_simulator::snp::{
 };
 use zerocopy::IntoBytes as _;
 
+use tsmsim_evidence::tdx;
+use tsmsim_simulator::tdx::{
+    guest::{IMAGE_GPA as TD_IMAGE_GPA, InProcessTdGuest, default_params},
+    machine,
+    platform::TdxPlatformConfig,
+    vmcall,
+};
+
 const RAM: usize = 1 << 20;
 
 /// What the evidence carries.
@@ -71,5 +79,32 @@ pub(crate) fn bundle(line: ProductLine, version: u32, vlek: bool) -> Bundle {
         crl: Some(crl),
         table: Some(table),
         inblob: Some(REPORT_DATA.to_vec()),
+    }
+}
+
+/// The same of a TD of one page, under the published seed.
+pub(crate) fn tdx_bundle(config: TdxPlatformConfig) -> tdx::Bundle {
+    let platform = config.build(&Seed::DEFAULT).unwrap();
+    let page = machine::PlannedPage {
+        gpa: TD_IMAGE_GPA,
+        contents: Some(Box::new([0x90; PAGE_SIZE])),
+        measured: true,
+    };
+    let ram = std::iter::once(0..RAM as u64).collect();
+    let plan = machine::LaunchPlan { params: default_params(), ram, vcpus: 1, pages: vec![page] };
+    let world = World::new(RAM, Seed::DEFAULT);
+    let mut guest =
+        InProcessTdGuest::launch(platform.clone(), vmcall::HostConfig::default(), plan, world).unwrap();
+    guest.extend_rtmr(2, &[0x17; 48]).unwrap();
+    let hierarchy = platform.hierarchy();
+    let (ca, tcb_info) = (platform.identity().ca(), platform.tcb_info_spec());
+    let collateral = hierarchy.collateral(ca, &tcb_info, &platform.config().qe).unwrap();
+    tdx::Bundle {
+        quote: guest.quote(&REPORT_DATA).unwrap(),
+        td_report: Some(guest.report(&REPORT_DATA).unwrap().as_bytes().to_vec()),
+        root: Some(hierarchy.root().unwrap().der().to_vec()),
+        collateral: Some(collateral.to_json().unwrap().into_bytes()),
+        inblob: Some(REPORT_DATA.to_vec()),
+        event_log: None,
     }
 }

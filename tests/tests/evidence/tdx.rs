@@ -1,13 +1,26 @@
 //! TDX evidence of the program's making, judged by the program, by dcap-qvl and by openssl.
+//!
+//! | module | what is shown |
+//! |---|---|
+//! | [`bits`] | every flipped bit of a quote is refused for a reason |
+//! | [`event_log`] | the RTMRs are a replay of the event log |
+//! | [`mrtd`] | `tsmsim measure`, against a few lines written after the specification |
+//! | [`openssl`] | certificates, revocation lists and signed JSON |
+//! | [`scenario`] | each scenario gives its status |
 
-use std::{fs, path::Path, process::Command};
+mod bits;
+mod event_log;
+mod mrtd;
+mod openssl;
+mod scenario;
+
+use std::{fs, path::Path};
 
 use dcap_qvl::{QuoteCollateralV3, verify::QuoteVerifier};
 use rstest::rstest;
 use tempfile::TempDir;
-use tsmsim_tests::need;
 
-use crate::program::{OTHER_SEED, Tsmsim, files, hex, run};
+use crate::program::{OTHER_SEED, Tsmsim, files, hex};
 
 /// When dcap-qvl judges: 2025-06-15.
 const NOW: u64 = 1_750_000_000;
@@ -33,18 +46,25 @@ fn dcap_qvl(directory: &Path, edit: impl Fn(&mut Vec<u8>)) -> Result<String, Str
 }
 
 #[rstest]
-#[case::v4_td_1_0("--profile tdx-1.0", 4)]
-#[case::v5_td_1_0("--profile tdx-1.0 --quote-version 5", 5)]
-#[case::v4_td_1_5("--profile tdx-1.5", 4)]
-#[case::v5_td_1_5("--profile tdx-1.5 --quote-version 5", 5)]
-#[case::randomized("--randomized", 4)]
-#[case::another_seed(&format!("--seed {OTHER_SEED}"), 4)]
-fn quotes_are_accepted_and_damaged_ones_refused(#[case] words: &str, #[case] version: u8) {
+#[case::v4_td_1_0("--profile tdx-1.0", 4, None)]
+#[case::v5_td_1_0("--profile tdx-1.0 --quote-version 5", 5, Some(2))]
+#[case::v4_td_1_5("--profile tdx-1.5", 4, None)]
+#[case::v5_td_1_5("--profile tdx-1.5 --quote-version 5", 5, Some(3))]
+#[case::randomized("--randomized", 4, None)]
+#[case::another_seed(&format!("--seed {OTHER_SEED}"), 4, None)]
+fn quotes_are_accepted_and_damaged_ones_refused(
+    #[case] words: &str,
+    #[case] version: u8,
+    #[case] body_type: Option<u8>,
+) {
     let Some(tsmsim) = Tsmsim::find() else { return };
     let directory = quote(&tsmsim, &format!("{words} --nonce 00112233"));
     let names: Vec<String> = files(directory.path()).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, LAYOUT);
-    assert_eq!(fs::read(directory.path().join("quote.bin")).unwrap()[0], version);
+    let quote = fs::read(directory.path().join("quote.bin")).unwrap();
+    assert_eq!(quote[0], version);
+    // Version 5 says the type of the body behind the header.
+    assert!(body_type.is_none_or(|body_type| quote[48..50] == [body_type, 0]));
     let root = directory.path().join("root.der");
     tsmsim.say("verify", &[("--dir", directory.path()), ("--root", &root)]).with_status(0);
     assert_eq!(dcap_qvl(directory.path(), |_| {}).as_deref(), Ok("UpToDate"));
@@ -108,39 +128,6 @@ fn a_loose_quote_is_judged_with_its_collateral() {
     tsmsim.say("verify", &with[..2]).with_status(1);
 }
 
-#[test]
-fn openssl_accepts_the_root_and_its_list() {
-    let (Some(tsmsim), Some(openssl)) = (Tsmsim::find(), need::program("openssl")) else { return };
-    let directory = tempfile::tempdir().unwrap();
-    tsmsim.say("keys export", &[("--out", directory.path())]).with_status(0);
-    let intel = directory.path().join("intel");
-    let pem = |name: &str, kind: &str| {
-        let out = intel.join(format!("{name}.pem.tmp"));
-        let arguments = ["-inform", "DER", "-in", &format!("{name}.der"), "-out"];
-        run(Command::new(&openssl).current_dir(&intel).arg(kind).args(arguments).arg(&out)).with_status(0);
-        out
-    };
-    let (platform, crl) = (pem("platform-ca", "x509"), pem("root-crl", "crl"));
-    let verify = |certificate: &Path| {
-        let mut command = Command::new(&openssl);
-        command.current_dir(&intel).args([
-            "verify",
-            "-attime",
-            "1750000000",
-            "-crl_check_all",
-            "-x509_strict",
-        ]);
-        run(command.args(["-CAfile", "root.pem", "-CRLfile"]).arg(&crl).arg(certificate))
-    };
-    verify(&platform).with_status(0);
-    let mut text = fs::read_to_string(&platform).unwrap().into_bytes();
-    let middle = text.len() / 2;
-    text[middle] = if text[middle] == b'A' { b'B' } else { b'A' };
-    let damaged = intel.join("damaged.pem");
-    fs::write(&damaged, text).unwrap();
-    assert_ne!(verify(&damaged).status, 0);
-}
-
 #[rstest]
 #[case::quote("quote.bin", "TDX, version 4")]
 #[case::report("tdreport.bin", "mr_td")]
@@ -167,4 +154,47 @@ fn options_of_snp_are_refused(#[case] words: &str) {
     tsmsim.say(&format!("report --tee tdx {words}"), &[("--out", &out)]).with_status(2);
     assert!(!out.exists());
     tsmsim.say("report --tee snp --profile tdx-1.0", &[("--out", &out)]).with_status(2);
+}
+
+#[test]
+fn options_of_tdx_are_refused() {
+    let Some(tsmsim) = Tsmsim::find() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("out");
+    for words in ["--event 2:x", "--update early", "--scenario out-of-date", "--quote-version 5"] {
+        let said = tsmsim.say(&format!("report --tee snp {words}"), &[("--out", &out)]).with_status(2);
+        assert!(said.err.contains("--tee"), "{}", said.err);
+    }
+    assert!(!out.exists());
+}
+
+/// The picture shows every part of the chain and says what the verdict is; alone, a quote is refused for want of collateral.
+#[rstest]
+#[case::accepted("", true, "accepted", "UpToDate")]
+#[case::refused("--scenario revoked-pck", true, "refused", "was revoked")]
+#[case::alone("", false, "refused", "JSON: none given: ")]
+fn a_picture_of_the_chain(
+    #[case] words: &str,
+    #[case] whole: bool,
+    #[case] verdict: &str,
+    #[case] says: &str,
+) {
+    let Some(tsmsim) = Tsmsim::find() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let (out, alone) = (directory.path().join("evidence"), directory.path().join("loose"));
+    tsmsim.say(&format!("report --tee tdx {words}"), &[("--out", &out)]);
+    let quote = if whole { out.join("quote.bin") } else { alone };
+    if !whole {
+        fs::copy(out.join("quote.bin"), &quote).unwrap();
+    }
+    let picture = directory.path().join("chain.svg");
+    let said = tsmsim.say("show", &[("", &quote), ("--svg", &picture)]).with_status(0);
+    assert!(said.out.contains(verdict), "{}", said.out);
+    let text = fs::read_to_string(&picture).unwrap();
+    let document = roxmltree::Document::parse(&text).unwrap();
+    let words: Vec<&str> = document.descendants().filter_map(|node| node.text()).collect();
+    let titles = ["root CA", "PCK CA", "PCK", "QE report", "attestation key", "quote", "collateral"];
+    let places: Vec<_> = titles.iter().map(|title| words.iter().position(|word| word == title)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{words:?}");
+    assert!(words.iter().any(|word| word.contains(says)), "{words:?}");
 }

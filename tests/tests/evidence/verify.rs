@@ -54,7 +54,7 @@ const TABLE: Part = Part {
 };
 
 /// Calls `judge` with every one of the numbers below `count`, on all processors.
-fn for_each(count: usize, judge: impl Fn(usize) + Sync) {
+pub(crate) fn for_each(count: usize, judge: impl Fn(usize) + Sync) {
     let next = AtomicUsize::new(0);
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {

@@ -6,7 +6,10 @@ use tsmsim_abi::snp::{msr::MSR_GHCB, pages::CpuidFunction, policy::GuestPolicy};
 use tsmsim_simulator::snp::{firmware::Firmware, host::HostConfig};
 use zerocopy::FromZeros;
 
-use super::snp::{SnpMachine, SnpMachineError, SnpMachineParts};
+use super::{
+    snp::{SnpMachine, SnpMachineError, SnpMachineParts},
+    tdx::TdMachineError,
+};
 use crate::{
     bus::{BusError, PortBus},
     device::serial::{COM1_PORT, PORT_COUNT, Serial, SerialOutput},
@@ -39,6 +42,9 @@ pub enum BootError {
     /// The launch.
     #[error(transparent)]
     Machine(#[from] SnpMachineError),
+    /// The launch of a TD.
+    #[error(transparent)]
+    TdMachine(#[from] TdMachineError),
     /// The patches.
     #[error(transparent)]
     Patch(#[from] PatchError),
@@ -95,14 +101,13 @@ pub fn c_bit() -> Result<u8, EngineError> {
 /// [`BootError`].
 pub fn boot(request: BootRequest<'_>) -> Result<BootedGuest, BootError> {
     let BootRequest { elf, firmware, c_bit, certificates, policy, task, console } = request;
-    let (serial, output) = Serial::new(CONSOLE_LIMIT, console);
     let mut bus = PortBus::new();
-    bus.insert(COM1_PORT, PORT_COUNT, Box::new(serial))?;
+    let output = self::console(&mut bus, console)?;
     let supported = supported_cpuid()?;
     let (cpuid, cpuid_page) = cpu_model(supported, &firmware, c_bit);
     let guest = load(elf, policy, &cpuid_page, task)?;
     let config = KvmConfig {
-        c_bit: Some(c_bit),
+        alias_bit: Some(c_bit),
         // GHCB and SEV_STATUS.
         msr_exits: vec![MsrRange { base: MSR_GHCB, count: 2, read: true, write: true }],
         unknown_msrs_exit: true,
@@ -127,18 +132,22 @@ pub fn boot(request: BootRequest<'_>) -> Result<BootedGuest, BootError> {
         vmsa: guest.vmsa.clone(),
     })?;
     let patches = guest.patch()?;
-    tracing::info!(c_bit, patched = patches.sites.len(), skipped = patches.skipped.len(), "guest launched");
-    for skipped in &patches.skipped {
-        tracing::warn!(
-            ?skipped,
-            "looks like an instruction that should be patched, but cannot be proven to be one"
-        );
-    }
+    patches.log();
     Ok(BootedGuest { machine, console: output, patches })
 }
 
+/// The first serial port, with what the guest prints there.
+pub(super) fn console(
+    bus: &mut PortBus,
+    copy: Option<Box<dyn Write + Send>>,
+) -> Result<SerialOutput, BusError> {
+    let (serial, output) = Serial::new(CONSOLE_LIMIT, copy);
+    bus.insert(COM1_PORT, PORT_COUNT, Box::new(serial))?;
+    Ok(output)
+}
+
 /// What this host's KVM can give a guest, asked of a machine of one page.
-fn supported_cpuid() -> Result<CpuidTable, BootError> {
+pub(super) fn supported_cpuid() -> Result<CpuidTable, BootError> {
     let ram = crate::memory::GuestRam::new(4096).map_err(LoadError::from)?;
     Ok(KvmVm::new(&KvmConfig::default(), &ram)?.supported_cpuid()?)
 }

@@ -2,7 +2,16 @@
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod boot;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod boot_td;
+mod devices;
+pub mod end;
 pub mod host;
+#[cfg(target_os = "linux")]
+pub mod linux;
 pub mod snp;
+pub mod tdx;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_td;

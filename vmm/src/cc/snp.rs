@@ -1,33 +1,33 @@
 //! A machine with one SNP guest: an exit and the machine in, what follows out.
 
-use std::{cell::Cell, num::NonZeroU16, rc::Rc, time::Instant};
+use std::{cell::Cell, collections::BTreeMap, rc::Rc, time::Instant};
 
-use tsmsim_abi::{
-    guest_test::EXIT_PORT,
-    snp::{
-        msr::{GhcbMsr, MSR_GHCB, MSR_SEV_STATUS, SEV_STATUS_SNP_ACTIVE},
-        vmsa::Vmsa,
-    },
+use tsmsim_abi::snp::{
+    msr::{GhcbMsr, MSR_GHCB, MSR_SEV_STATUS, SEV_STATUS_SNP_ACTIVE},
+    vmsa::Vmsa,
 };
 use tsmsim_simulator::{
-    env::{Clock, Entropy, Env, HostDevices},
+    env::{Clock, Entropy, Env},
     fault::{FaultHook, NoFaults},
     journal::Journal,
     snp::{
         firmware::Firmware,
         guest::World,
-        host::{Action, HostConfig, Hypervisor, LaunchError, LaunchPlan, Termination, WalkedPage},
+        host::{Action, HostConfig, Hypervisor, LaunchError, LaunchPlan, WalkedPage},
         rmp::{PageSize, RmpOutcome},
     },
 };
 
-use super::host::{HostClock, HostEntropy};
+pub use super::end::End;
+use super::{
+    devices::{Devices, ExitPort, port_input, port_output},
+    host::{HostClock, HostEntropy},
+};
 use crate::{
-    bus::{BusError, PortBus, PortDevice},
+    bus::{BusError, PortBus},
     engine::{
         Engine, EngineError, Exception, Exit, GeneralProtection, InitialState, Privilege, Registers,
-        cpuid::{CpuidEntry, CpuidTable},
-        rflags,
+        cpuid::CpuidTable, rflags,
     },
     loader::patch::PatchedInstruction,
     memory::GuestRam,
@@ -37,69 +37,14 @@ use crate::{
 /// MSRs whose accesses must exit to [`SnpMachine`]: first and count.
 pub const INTERCEPTED_MSRS: (u32, u32) = (MSR_GHCB, 2);
 
-/// How a run ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum End {
-    /// The guest wrote this to [`EXIT_PORT`].
-    Done(u8),
-    /// The guest asked to be terminated, or met an event that it cannot handle.
-    Terminated(Termination),
-    /// The guest halted, and nothing will wake it.
-    Halted,
-    /// Triple fault, or another reason for the processor to shut down.
-    Shutdown,
-    /// The time is up.
-    Deadline,
-    /// The engine cannot run an instruction.
-    Unrunnable {
-        /// Where.
-        rip: u64,
-        /// The instruction's bytes, as far as the engine gives them.
-        instruction: Vec<u8>,
-    },
-}
-
-impl std::fmt::Display for End {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Done(0) => f.write_str("the guest is done"),
-            Self::Done(code) => write!(f, "the guest gave up (code {code})"),
-            Self::Terminated(Termination::Requested(reason)) => {
-                let name = reason.name().unwrap_or("reason unknown");
-                write!(
-                    f,
-                    "the guest asked to be terminated: {name} (set {}, code {})",
-                    reason.set, reason.code
-                )
-            }
-            Self::Terminated(Termination::UnsupportedEvent { exit_code, .. }) => {
-                write!(f, "the guest met #VC for exit code {exit_code:#x}, which it cannot handle")
-            }
-            Self::Halted => f.write_str("the guest halted, and nothing will wake it"),
-            Self::Shutdown => f.write_str("the guest's processor shut down (triple fault)"),
-            Self::Deadline => f.write_str("the guest did not end in the time it was given"),
-            Self::Unrunnable { rip, instruction } => {
-                write!(f, "the engine cannot run the instruction at {rip:#x}:")?;
-                instruction.iter().try_for_each(|byte| write!(f, " {byte:02x}"))
-            }
-        }
-    }
-}
-
-/// What the guest reaches through the hypervisor besides firmware: ports, and its CPU model.
-struct Devices {
-    bus: PortBus,
-    cpuid: CpuidTable,
-}
-
 /// A machine with one vCPU that runs an SNP guest.
 pub struct SnpMachine<E> {
     engine: E,
     hypervisor: Hypervisor,
     /// MSR C001_0130h.
     ghcb_msr: GhcbMsr,
-    world: World,
-    /// What the guest wrote to [`EXIT_PORT`].
+    world: World<Box<Devices>>,
+    /// What the guest wrote to the exit port.
     exit_code: Rc<Cell<Option<u8>>>,
 }
 
@@ -158,15 +103,15 @@ impl<E: Engine> SnpMachine<E> {
         faults: Box<dyn FaultHook>,
     ) -> Result<Self, SnpMachineError> {
         let SnpMachineParts { mut engine, ram, mut bus, cpuid, firmware, host, plan, vmsa } = parts;
-        let exit_code = Rc::new(Cell::new(None));
-        bus.insert(EXIT_PORT, NonZeroU16::MIN, Box::new(ExitPort(exit_code.clone())))?;
+        let exit_code = ExitPort::insert(&mut bus)?;
+        let msrs = BTreeMap::from([(MSR_SEV_STATUS, SEV_STATUS_SNP_ACTIVE)]);
         let mut world = World {
             memory: Box::new(ram),
             clock,
             entropy,
             journal: Journal::new(),
             faults,
-            devices: Box::new(Devices { bus, cpuid }),
+            devices: Box::new(Devices { bus, cpuid, read_only_msrs: msrs }),
         };
         let (mut env, _) = world.env();
         let hypervisor = Hypervisor::launch(firmware, host, &plan, &mut env)?;
@@ -198,9 +143,16 @@ impl<E: Engine> SnpMachine<E> {
                 Some(PatchedInstruction::Vmgexit) => Ok(self.vmgexit()),
                 Some(PatchedInstruction::Pvalidate) => self.page_instruction(Hypervisor::pvalidate),
                 Some(PatchedInstruction::Rmpadjust) => self.page_instruction(Hypervisor::rmpadjust),
-                None => Ok(self.port_output(port, size, &data)),
+                Some(PatchedInstruction::Tdcall) | None => {
+                    port_output(&mut *self.world.devices, port, size, &data);
+                    Ok(self.done())
+                }
             },
-            Exit::IoIn { port, size, count } => self.port_input(port, size, count),
+            Exit::IoIn { port, size, count } => {
+                let data = port_input(&mut *self.world.devices, port, size, count);
+                self.engine.complete_io_in(&data)?;
+                Ok(None)
+            }
             // Nothing lies outside RAM: reads float, writes go nowhere.
             Exit::MmioRead { size, .. } => {
                 self.engine.complete_mmio_read(&[0xff; 8][..usize::from(size).min(8)])?;
@@ -232,26 +184,6 @@ impl<E: Engine> SnpMachine<E> {
                 Ok(Some(End::Unrunnable { rip: self.engine.registers()?.rip, instruction }))
             }
         }
-    }
-
-    fn port_input(&mut self, port: u16, size: u8, count: u32) -> Result<Option<End>, EngineError> {
-        let size = size.clamp(1, 4);
-        let mut data = vec![0; usize::from(size) * usize::try_from(count).unwrap_or(0)];
-        for item in data.chunks_mut(size.into()) {
-            let value = self.world.devices.port_in(port, size).to_le_bytes();
-            item.copy_from_slice(&value[..item.len()]);
-        }
-        self.engine.complete_io_in(&data)?;
-        Ok(None)
-    }
-
-    fn port_output(&mut self, port: u16, size: u8, data: &[u8]) -> Option<End> {
-        for item in data.chunks(size.clamp(1, 4).into()) {
-            let mut value = [0; 4];
-            value[..item.len()].copy_from_slice(item);
-            self.world.devices.port_out(port, size, u32::from_le_bytes(value));
-        }
-        self.done()
     }
 
     /// Whether the guest said that it is done.
@@ -367,51 +299,5 @@ fn initial_state(vmsa: &Vmsa) -> InitialState {
         cr4: vmsa.cr4.get(),
         efer: vmsa.efer.get() & EFER_MASK,
         privilege: if vmsa.cpl == 3 { Privilege::User } else { Privilege::Kernel },
-    }
-}
-
-/// Remembers what the guest ended with.
-struct ExitPort(Rc<Cell<Option<u8>>>);
-
-impl PortDevice for ExitPort {
-    fn read(&mut self, _: u16, data: &mut [u8]) {
-        data.fill(0xff);
-    }
-
-    fn write(&mut self, _: u16, data: &[u8]) {
-        self.0.set(data.first().copied());
-    }
-}
-
-impl HostDevices for Devices {
-    fn cpuid(&mut self, leaf: u32, subleaf: u32, _: u64, _: u64) -> [u32; 4] {
-        let values = |entry: &CpuidEntry| [entry.eax, entry.ebx, entry.ecx, entry.edx];
-        self.cpuid.get(leaf, subleaf).map(values).unwrap_or_default()
-    }
-
-    fn port_in(&mut self, port: u16, size: u8) -> u32 {
-        let mut data = [0xff; 4];
-        self.bus.read(port, size, &mut data[..usize::from(size).min(4)]);
-        u32::from_le_bytes(data)
-    }
-
-    fn port_out(&mut self, port: u16, size: u8, value: u32) {
-        self.bus.write(port, size, &value.to_le_bytes()[..usize::from(size).min(4)]);
-    }
-
-    fn read_msr(&mut self, index: u32) -> Option<u64> {
-        (index == MSR_SEV_STATUS).then_some(SEV_STATUS_SNP_ACTIVE)
-    }
-
-    fn write_msr(&mut self, _: u32, _: u64) -> Option<()> {
-        None
-    }
-
-    fn mmio_read(&mut self, _: u64, _: &mut [u8]) -> Option<()> {
-        None
-    }
-
-    fn mmio_write(&mut self, _: u64, _: &[u8]) -> Option<()> {
-        None
     }
 }

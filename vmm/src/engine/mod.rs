@@ -3,6 +3,8 @@
 pub mod cpuid;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod kvm;
+#[cfg(target_os = "linux")]
+pub mod qemu;
 pub mod scripted;
 mod state;
 
@@ -18,6 +20,9 @@ pub(crate) use state::{cr0, cr4, efer};
 pub enum Speed {
     /// By the processor itself.
     Native,
+    /// Translated to the host's instructions, block by block: tens of times slower than a processor, fast enough for a
+    /// stock Linux.
+    Translated,
     /// Instruction by instruction in software, at a few million a second or less: fine for a small guest, not for a
     /// stock Linux. Such an engine also lacks instructions in ring 0 (SSE arithmetic, CMPXCHG16B, INT3 …).
     SlowEmulated,
@@ -26,7 +31,7 @@ pub enum Speed {
 /// What an engine says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineInfo {
-    /// The name on the command line: `kvm`, `scripted`.
+    /// The name on the command line: `kvm`, `qemu`, `scripted`.
     pub name: &'static str,
     /// How fast it is.
     pub speed: Speed,
@@ -122,6 +127,9 @@ impl Exception {
     pub const fn general_protection(error_code: u32) -> Self {
         Self { vector: 13, error_code: Some(error_code) }
     }
+
+    /// #VE: Intel Software Developer's Manual volume 3 (325384), section 6.15.
+    pub const VIRTUALIZATION: Self = Self { vector: 20, error_code: None };
 }
 
 /// What went wrong on our side, or the host's. Nothing a guest does by itself leads here, except
@@ -149,6 +157,9 @@ pub enum EngineError {
     /// The configuration cannot be had.
     #[error("{0}")]
     Configuration(String),
+    /// QEMU failed, or is not as it should be.
+    #[error("QEMU: {0}")]
+    Qemu(String),
     /// An exit that this program does not know.
     #[error("the virtual CPU stopped for a reason that is not handled: {0}")]
     UnexpectedExit(String),
@@ -204,6 +215,24 @@ pub trait Engine {
 
     /// Delivers an exception when the guest next runs.
     fn inject_exception(&mut self, exception: Exception) -> Result<(), EngineError>;
+
+    /// Delivers an exception in place of the instruction of the last exit, which is `length` bytes long: the guest's
+    /// handler finds RIP at its beginning and the other registers as the exit had them. An answer that the exit waits for is
+    /// not to be given.
+    fn inject_fault(&mut self, exception: Exception, length: u8) -> Result<(), EngineError>;
+
+    /// Delivers an external interrupt as soon as the guest takes interrupts. Of several that wait the one with the highest
+    /// vector comes first; one that waits already is not counted again.
+    fn inject_interrupt(&mut self, vector: u8) -> Result<(), EngineError>;
+
+    /// Whether an interrupt waits for the guest to take it.
+    fn interrupt_waits(&self) -> bool;
+
+    /// Halts the guest behind the last exit until it has taken an interrupt, as HLT does, without an exit. `false` if
+    /// this engine has no interrupt controller, or no way to halt: then nothing happened.
+    fn halt(&mut self) -> Result<bool, EngineError> {
+        Ok(false)
+    }
 }
 
 /// Which answer an exit waits for. Both engines hold callers to the same order.

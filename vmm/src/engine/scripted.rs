@@ -56,6 +56,10 @@ pub enum Answer {
     MsrWrite(Result<(), GeneralProtection>),
     /// [`Engine::inject_exception`].
     Exception(Exception),
+    /// [`Engine::inject_fault`], and the length of the instruction.
+    Fault(Exception, u8),
+    /// [`Engine::inject_interrupt`].
+    Interrupt(u8),
 }
 
 /// The engine. A `run` past the end of the script is [`EngineError::ScriptEnded`].
@@ -67,6 +71,8 @@ pub struct ScriptedEngine {
     registers: Registers,
     system_registers: SystemRegisters,
     answers: Vec<Answer>,
+    /// Of the guest it is supposed that it takes interrupts while it runs.
+    interrupt: bool,
 }
 
 impl ScriptedEngine {
@@ -79,6 +85,7 @@ impl ScriptedEngine {
             registers: Registers::default(),
             system_registers: SystemRegisters::default(),
             answers: Vec::new(),
+            interrupt: false,
         }
     }
 
@@ -116,6 +123,7 @@ impl Engine for ScriptedEngine {
         if Instant::now() >= deadline {
             return Ok(Exit::Deadline);
         }
+        self.interrupt = false;
         let step = self.steps.pop_front().ok_or(EngineError::ScriptEnded)?;
         self.registers = step.registers.unwrap_or(self.registers);
         self.system_registers = step.system_registers.unwrap_or(self.system_registers);
@@ -164,6 +172,22 @@ impl Engine for ScriptedEngine {
     fn inject_exception(&mut self, exception: Exception) -> Result<(), EngineError> {
         self.answers.push(Answer::Exception(exception));
         Ok(())
+    }
+
+    fn inject_fault(&mut self, exception: Exception, length: u8) -> Result<(), EngineError> {
+        self.pending = Pending::None;
+        self.answers.push(Answer::Fault(exception, length));
+        Ok(())
+    }
+
+    fn inject_interrupt(&mut self, vector: u8) -> Result<(), EngineError> {
+        self.answers.push(Answer::Interrupt(vector));
+        self.interrupt = true;
+        Ok(())
+    }
+
+    fn interrupt_waits(&self) -> bool {
+        self.interrupt
     }
 }
 

@@ -106,7 +106,9 @@ pub fn load<'image>(
     }
     let tables = write_identity_tables(&ram, PAGE_TABLES_GPA)?;
     plan.pages.extend(tables.pages().map(|gpa| PlannedPage::memory(PageType::NORMAL, gpa)));
-    ram.write(PARAMETERS_GPA, parameters(task).as_bytes())?;
+    let parameters =
+        Parameters { secrets_gpa: SECRETS_GPA.into(), cpuid_gpa: CPUID_GPA.into(), ..parameters(task) };
+    ram.write(PARAMETERS_GPA, parameters.as_bytes())?;
     ram.write(CPUID_GPA, cpuid_page(cpuid)?.as_bytes())?;
     plan.pages.push(PlannedPage::memory(PageType::UNMEASURED, PARAMETERS_GPA));
     plan.pages.push(PlannedPage::memory(PageType::SECRETS, SECRETS_GPA));
@@ -136,11 +138,12 @@ impl LoadedGuest<'_> {
     }
 }
 
-fn parameters(task: GuestTask) -> Parameters {
+/// The parameter page of a guest that has neither secrets page nor CPUID page.
+pub(super) fn parameters(task: GuestTask) -> Parameters {
     Parameters {
         magic: PARAMETERS_MAGIC,
-        secrets_gpa: SECRETS_GPA.into(),
-        cpuid_gpa: CPUID_GPA.into(),
+        secrets_gpa: 0.into(),
+        cpuid_gpa: 0.into(),
         ram_size: RAM_SIZE.into(),
         report_data: task.report_data,
         mode: task.mode.into(),
@@ -149,7 +152,7 @@ fn parameters(task: GuestTask) -> Parameters {
     }
 }
 
-fn cpuid_page(cpuid: &CpuidTable) -> Result<CpuidPage, LoadError> {
+pub(super) fn cpuid_page(cpuid: &CpuidTable) -> Result<CpuidPage, LoadError> {
     let mut page = CpuidPage::new_zeroed();
     let entries = cpuid.entries();
     let too_many = LoadError::TooManyFunctions(entries.len());

@@ -3,6 +3,8 @@
 pub mod bare_metal;
 pub mod boot;
 pub mod elf;
+pub mod linux;
 pub mod ovmf;
 pub mod patch;
+pub mod td;
 pub mod vmsa;

@@ -1,6 +1,6 @@
-//! Instructions that only an SNP processor has, turned into port writes that any engine exits on.
+//! Instructions that only an SNP or TDX processor has, turned into port writes that any engine exits on.
 //!
-//! VMGEXIT is an ordinary VMMCALL to a hypervisor without SEV; PVALIDATE and RMPADJUST are undefined. Each becomes
+//! VMGEXIT is an ordinary VMMCALL to a hypervisor without SEV; PVALIDATE, RMPADJUST and TDCALL are undefined. Each becomes
 //! `out imm8, al; nop; nop`, of the same length, with a port of its own, so that dispatch sees
 //! [`Exit::IoOut`](crate::engine::Exit::IoOut) at the exact instruction. OUT needs ring 0, or ring 3 with I/O
 //! privilege.
@@ -19,8 +19,9 @@ use tsmsim_simulator::env::OutOfRange;
 use super::elf::ElfImage;
 use crate::memory::GuestRam;
 
-/// An instruction that is patched: AMD64 Architecture Programmer's Manual volume 3 (24594), section 4.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// An instruction that is patched: AMD64 Architecture Programmer's Manual volume 3 (24594), section 4; Intel Software
+/// Developer's Manual volume 2 (325383), "TDCALL".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PatchedInstruction {
     /// `f3 0f 01 d9`: hand over to the hypervisor.
     Vmgexit,
@@ -28,18 +29,24 @@ pub enum PatchedInstruction {
     Pvalidate,
     /// `f3 0f 01 fe`: change a page's permissions. RAX address, RCX size, RDX attributes; EAX status.
     Rmpadjust,
+    /// `66 0f 01 cc`: call the TDX module. All in general registers.
+    Tdcall,
 }
 
 impl PatchedInstruction {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Vmgexit, Self::Pvalidate, Self::Rmpadjust];
+    pub const ALL: [Self; 4] = [Self::Vmgexit, Self::Pvalidate, Self::Rmpadjust, Self::Tdcall];
 
-    /// The port that stands for it. A PC has nothing at these three, and neither has this VMM.
+    /// Bytes of the OUT that takes its place; two NOPs follow.
+    pub const OUT_LENGTH: u8 = 2;
+
+    /// The port that stands for it. A PC has nothing at these, and neither has this VMM.
     pub const fn port(self) -> u16 {
         match self {
             Self::Vmgexit => 0xb4,
             Self::Pvalidate => 0xb5,
             Self::Rmpadjust => 0xb6,
+            Self::Tdcall => 0xb7,
         }
     }
 
@@ -54,6 +61,7 @@ impl PatchedInstruction {
             Self::Vmgexit => [0xf3, 0x0f, 0x01, 0xd9],
             Self::Pvalidate => [0xf2, 0x0f, 0x01, 0xff],
             Self::Rmpadjust => [0xf3, 0x0f, 0x01, 0xfe],
+            Self::Tdcall => [0x66, 0x0f, 0x01, 0xcc],
         }
     }
 
@@ -73,6 +81,7 @@ impl PatchedInstruction {
             Self::Vmgexit => code == Code::Vmgexit,
             Self::Pvalidate => matches!(code, Code::Pvalidatew | Code::Pvalidated | Code::Pvalidateq),
             Self::Rmpadjust => code == Code::Rmpadjust,
+            Self::Tdcall => code == Code::Tdcall,
         }
     }
 }
@@ -124,6 +133,20 @@ pub struct PatchReport {
     pub sites: Vec<Site>,
     /// What was left.
     pub skipped: Vec<Skipped>,
+}
+
+impl PatchReport {
+    /// Tells the log.
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    pub(crate) fn log(&self) {
+        tracing::info!(patched = self.sites.len(), skipped = self.skipped.len(), "guest launched");
+        for skipped in &self.skipped {
+            tracing::warn!(
+                ?skipped,
+                "looks like an instruction that should be patched, but cannot be proven to be one"
+            );
+        }
+    }
 }
 
 /// Why patching was given up.
@@ -321,6 +344,7 @@ mod tests {
     #[case(PatchedInstruction::Vmgexit, [0xe6, 0xb4, 0x90, 0x90])]
     #[case(PatchedInstruction::Pvalidate, [0xe6, 0xb5, 0x90, 0x90])]
     #[case(PatchedInstruction::Rmpadjust, [0xe6, 0xb6, 0x90, 0x90])]
+    #[case(PatchedInstruction::Tdcall, [0xe6, 0xb7, 0x90, 0x90])]
     fn an_instruction_is_patched(#[case] instruction: PatchedInstruction, #[case] replacement: [u8; 4]) {
         let mut code = vec![0x31, 0xc0]; // xor eax, eax
         code.extend(instruction.bytes());
@@ -426,6 +450,6 @@ mod tests {
             assert!(!serial.contains(&instruction.port()));
             assert!(![0x80, 0xf4].contains(&instruction.port()));
         }
-        assert_eq!(PatchedInstruction::from_port(0xb7), None);
+        assert_eq!(PatchedInstruction::from_port(0xb8), None);
     }
 }

@@ -9,6 +9,7 @@
 //! | [`message`] | guest messages |
 //! | [`machine`] | the three together |
 //! | [`checks`] | what it checks |
+//! | [`tdx`] | all of that for a TD |
 
 mod arch;
 mod checks;
@@ -18,6 +19,7 @@ mod message;
 mod protocol;
 mod serial;
 mod tap;
+mod tdx;
 
 use arch::memory::Launched;
 use machine::Machine;
@@ -39,7 +41,7 @@ const fn to_u16(size: usize) -> u16 {
     narrow
 }
 
-/// Ring 3 begins here.
+/// Ring 3 of an SNP guest begins here.
 fn main(launched: Launched) -> ! {
     let parameters = launched.parameters();
     let mut tap = Tap::new();

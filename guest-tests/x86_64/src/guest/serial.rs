@@ -4,7 +4,16 @@ use core::fmt;
 
 use tsmsim_abi::guest_test::{EXIT_PORT, SERIAL_PORT};
 
-use super::arch::user::port_out;
+use super::arch::{td, user};
+
+/// OUT of a byte: a TD asks its host.
+fn port_out(port: u16, value: u8) {
+    if td::is_up() {
+        td::port_out(port, value);
+    } else {
+        user::port_out(port, value);
+    }
+}
 
 struct Serial;
 
@@ -23,7 +32,8 @@ pub(super) fn print(text: fmt::Arguments<'_>) {
 /// Prints a blob as one line: `# blob NAME HEX`.
 pub(super) fn print_blob(name: &str, bytes: impl IntoIterator<Item = u8>) {
     print(format_args!("# blob {name} "));
-    bytes.into_iter().for_each(|byte| print(format_args!("{byte:02x}")));
+    let digit = |value: u8| port_out(SERIAL_PORT, b"0123456789abcdef"[usize::from(value)]);
+    bytes.into_iter().flat_map(|byte| [byte >> 4, byte & 15]).for_each(digit);
     print(format_args!("\n"));
 }
 

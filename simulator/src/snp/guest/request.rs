@@ -3,7 +3,7 @@
 use tsmsim_abi::snp::{
     PAGE_SIZE,
     cert_table::{CertGuid, entries},
-    ghcb::{ExitCode, GhcbField, HostRequestError, guest_request_result},
+    ghcb::{ExitCode, Ghcb, GhcbField, HostRequestError, guest_request_result},
     message::MessageType,
     pages::{CpuidFunction, SecretsPage},
     payload::{
@@ -138,7 +138,7 @@ impl InProcessGuest {
         payload: &[u8],
         cert_pages: Option<u64>,
     ) -> Result<Vec<u8>, GuestError> {
-        let key = self.key()?;
+        let key = self.message_key()?;
         let count = self.message_count()?;
         let seqno = count.checked_add(1).filter(|seqno| *seqno < u32::MAX);
         let seqno = seqno.ok_or(GuestError::SequenceNumberExhausted)?;
@@ -163,22 +163,11 @@ impl InProcessGuest {
     /// Issues the request, again while the host is busy. Where the certificates do not fit, the same message goes out as a
     /// plain request, so that the firmware sees it and its sequence number is used.
     fn issue(&mut self, cert_pages: Option<u64>) -> Result<(), GuestError> {
-        let (request, response) = (self.layout.request_gpa(), self.layout.response_gpa());
-        let certs_gpa = self.layout.certs_gpa();
         let mut extended = cert_pages;
         let mut needed = None;
         let mut retries = self.busy_retries;
         loop {
-            let code =
-                if extended.is_some() { ExitCode::EXTENDED_GUEST_REQUEST } else { ExitCode::GUEST_REQUEST };
-            let ghcb = self.ghcb_call(code, request, response, |ghcb| {
-                if let Some(pages) = extended {
-                    ghcb.rax.set(certs_gpa);
-                    ghcb.rbx.set(pages);
-                    ghcb.set_valid(GhcbField::RAX);
-                    ghcb.set_valid(GhcbField::RBX);
-                }
-            })?;
+            let ghcb = self.guest_request(extended)?;
             match (ghcb.sw_exit_info_2.get(), needed) {
                 (0, None) => return Ok(()),
                 (0, Some(pages)) => return Err(GuestError::CertificateBufferTooSmall { pages }),
@@ -197,13 +186,45 @@ impl InProcessGuest {
         }
     }
 
+    /// One guest request of the message in the request page; an extended one if there are pages for certificates. Returns
+    /// the GHCB as the hypervisor left it. Neither sequence number nor VMPCK are touched: what is to become of them is the
+    /// caller's matter.
+    ///
+    /// # Errors
+    /// [`GuestError::Hypervisor`] where the exit was not served.
+    pub fn guest_request(&mut self, cert_pages: Option<u64>) -> Result<Box<Ghcb>, GuestError> {
+        let (request, response) = (self.layout.request_gpa(), self.layout.response_gpa());
+        let certs_gpa = self.layout.certs_gpa();
+        let code =
+            if cert_pages.is_some() { ExitCode::EXTENDED_GUEST_REQUEST } else { ExitCode::GUEST_REQUEST };
+        self.ghcb_call(code, request, response, |ghcb| {
+            if let Some(pages) = cert_pages {
+                ghcb.rax.set(certs_gpa);
+                ghcb.rbx.set(pages);
+                ghcb.set_valid(GhcbField::RAX);
+                ghcb.set_valid(GhcbField::RBX);
+            }
+        })
+    }
+
+    /// Wipes the VMPCK in the secrets page, so that no sequence number is used for a second message under it.
+    ///
+    /// # Errors
+    /// [`GuestError::Memory`].
+    pub fn wipe_message_key(&mut self) -> Result<(), GuestError> {
+        Ok(self.world.memory.write(self.key_gpa(), &[0; 32])?)
+    }
+
     fn fail<T>(&mut self, error: GuestError) -> Result<T, GuestError> {
-        self.world.memory.write(self.key_gpa(), &[0; 32])?;
+        self.wipe_message_key()?;
         Err(error)
     }
 
-    /// The VMPCK in the secrets page; zero means wiped.
-    fn key(&self) -> Result<Zeroizing<[u8; 32]>, GuestError> {
+    /// The VMPCK in the secrets page.
+    ///
+    /// # Errors
+    /// [`GuestError::KeyDisabled`] if it is zero: wiped.
+    pub fn message_key(&self) -> Result<Zeroizing<[u8; 32]>, GuestError> {
         let mut key = Zeroizing::new([0; 32]);
         self.world.memory.read(self.key_gpa(), &mut *key)?;
         if *key == [0; 32] {
@@ -223,13 +244,21 @@ impl InProcessGuest {
         self.layout.secrets_gpa + offset + 4 * u64::from(self.vmpck)
     }
 
-    fn message_count(&self) -> Result<u32, GuestError> {
+    /// How many messages there were under the VMPCK, requests and responses, by the secrets page.
+    ///
+    /// # Errors
+    /// [`GuestError::Memory`].
+    pub fn message_count(&self) -> Result<u32, GuestError> {
         let mut count = [0; 4];
         self.world.memory.read(self.count_gpa(), &mut count)?;
         Ok(u32::from_le_bytes(count))
     }
 
-    fn set_message_count(&self, count: u32) -> Result<(), GuestError> {
+    /// Notes in the secrets page how many messages there were under the VMPCK.
+    ///
+    /// # Errors
+    /// [`GuestError::Memory`].
+    pub fn set_message_count(&self, count: u32) -> Result<(), GuestError> {
         Ok(self.world.memory.write(self.count_gpa(), &count.to_le_bytes())?)
     }
 }

@@ -109,8 +109,40 @@ impl HostDevices for NoDevices {
     }
 }
 
+impl<T: HostDevices + ?Sized> HostDevices for Box<T> {
+    fn cpuid(&mut self, leaf: u32, subleaf: u32, xcr0: u64, xss: u64) -> [u32; 4] {
+        (**self).cpuid(leaf, subleaf, xcr0, xss)
+    }
+
+    fn port_in(&mut self, port: u16, size: u8) -> u32 {
+        (**self).port_in(port, size)
+    }
+
+    fn port_out(&mut self, port: u16, size: u8, value: u32) {
+        (**self).port_out(port, size, value);
+    }
+
+    fn read_msr(&mut self, index: u32) -> Option<u64> {
+        (**self).read_msr(index)
+    }
+
+    fn write_msr(&mut self, index: u32, value: u64) -> Option<()> {
+        (**self).write_msr(index, value)
+    }
+
+    fn mmio_read(&mut self, gpa: u64, buf: &mut [u8]) -> Option<()> {
+        (**self).mmio_read(gpa, buf)
+    }
+
+    fn mmio_write(&mut self, gpa: u64, data: &[u8]) -> Option<()> {
+        (**self).mmio_write(gpa, data)
+    }
+}
+
 /// Everything outside the guest's own machine; each part can be replaced.
-pub struct World {
+///
+/// `D` are the hypervisor's devices: a `Box` unless a monitor has a type of its own for them.
+pub struct World<D = Box<dyn HostDevices + Send>> {
     /// Guest memory.
     pub memory: Box<dyn GuestMemory>,
     /// Time.
@@ -122,7 +154,7 @@ pub struct World {
     /// What is to go wrong.
     pub faults: Box<dyn FaultHook>,
     /// The hypervisor's devices.
-    pub devices: Box<dyn HostDevices>,
+    pub devices: D,
 }
 
 impl World {
@@ -138,7 +170,9 @@ impl World {
             devices: Box::new(NoDevices),
         }
     }
+}
 
+impl<D: HostDevices> World<D> {
     /// What a call into the simulator needs.
     pub fn env(&mut self) -> (Env<'_>, &mut dyn HostDevices) {
         let env = Env {
@@ -148,7 +182,7 @@ impl World {
             journal: &mut self.journal,
             faults: &mut *self.faults,
         };
-        (env, &mut *self.devices)
+        (env, &mut self.devices)
     }
 }
 

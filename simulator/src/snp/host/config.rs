@@ -32,6 +32,9 @@ pub struct HostConfig {
     pub tsc_khz: u64,
     /// Whether PVALIDATE and RMPADJUST through a mapping without the C-bit fail. They are journalled in any case.
     pub refuse_without_c_bit: bool,
+    /// Whether 2 MiB that were launched alike are one entry of the reverse map, as on a host that backs its guests with
+    /// huge pages. If not, a guest that validates or rescinds 2 MiB has to do it again in 4 KiB.
+    pub huge_pages: bool,
 }
 
 /// What of the hypervisor features is implemented here.
@@ -52,6 +55,7 @@ impl Default for HostConfig {
             scratch_outside_ghcb: false,
             tsc_khz: 2_000_000,
             refuse_without_c_bit: false,
+            huge_pages: false,
         }
     }
 }

@@ -12,9 +12,12 @@ use crate::{
     snp::{
         firmware::{Firmware, LaunchFinish, LaunchStart, LaunchUpdate},
         launch::{LaunchDigest, LaunchPage, LaunchRmp, Page, PageAttributes},
-        rmp::{PageSize, PageState, Rmp, RmpUpdateError},
+        rmp::{FRAMES_2M, PageSize, PageState, Rmp, RmpUpdateError},
     },
 };
+
+/// Bytes of a large page.
+const BYTES_2M: u64 = FRAMES_2M << 12;
 
 /// The ID block and what certifies it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -197,7 +200,20 @@ impl Hypervisor {
         };
         let firmware = &mut hypervisor.firmware;
         firmware.snp_launch_finish(env, gctx_paddr, &finish).map_err(command("SNP_LAUNCH_FINISH"))?;
+        if hypervisor.config.huge_pages {
+            hypervisor.join_pages();
+        }
         Ok(hypervisor)
+    }
+
+    /// Makes one entry of the reverse map of each 2 MiB that are alike.
+    fn join_pages(&mut self) {
+        for range in self.config.ram.clone() {
+            let (first, end) = (range.start.div_ceil(BYTES_2M), range.end / BYTES_2M);
+            for chunk in first..end {
+                self.rmp.unsmash(chunk * FRAMES_2M);
+            }
+        }
     }
 
     fn launch_page(&mut self, planned: &PlannedPage, env: &mut Env<'_>) -> Result<(), LaunchError> {

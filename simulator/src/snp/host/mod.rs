@@ -31,7 +31,7 @@ mod testing;
 
 use tsmsim_abi::snp::{
     msr::{GhcbInfo, GhcbMsr, TerminationReason},
-    rmp::{RMP_PAGE_SIZE_2M, RMP_PAGE_SIZE_4K, RmpAdjustOperand, RmpReturn},
+    rmp::{RMP_PAGE_SIZE_4K, RmpAdjustOperand, RmpReturn},
 };
 
 pub use self::{
@@ -238,10 +238,12 @@ impl Hypervisor {
     }
 
     /// PVALIDATE at VMPL0: `rcx` and `rdx` are the instruction's operands. Returns EAX and the carry flag.
+    ///
+    /// Of both operands bit 0 counts alone. Linux hands over a `bool` in DL, with anything in the rest of EDX
+    /// (`pvalidate()` in `arch/x86/include/asm/sev.h`), and processors take it.
     pub fn pvalidate(&mut self, page: WalkedPage, rcx: u64, rdx: u64, env: &mut Env<'_>) -> RmpOutcome {
         let outcome = match self.instruction_operand(page, rcx, env) {
-            Ok(_) if rdx > 1 => RmpOutcome { result: RmpReturn::FAIL_INPUT, carry: false, violation: None },
-            Ok(size) => self.rmp.pvalidate(0, page.gpa >> 12, size, rdx == 1),
+            Ok(size) => self.rmp.pvalidate(0, page.gpa >> 12, size, rdx & 1 == 1),
             Err(result) => RmpOutcome { result, carry: false, violation: None },
         };
         self.journal_outcome(page.gpa, outcome, env)
@@ -269,11 +271,10 @@ impl Hypervisor {
                 return Err(RmpReturn::FAIL_INPUT);
             }
         }
-        match rcx {
+        match rcx & 1 {
             RMP_PAGE_SIZE_4K => Ok(PageSize::Size4K),
-            RMP_PAGE_SIZE_2M if page.size == PageSize::Size4K => Err(RmpReturn::FAIL_SIZEMISMATCH),
-            RMP_PAGE_SIZE_2M => Ok(PageSize::Size2M),
-            _ => Err(RmpReturn::FAIL_INPUT),
+            _ if page.size == PageSize::Size4K => Err(RmpReturn::FAIL_SIZEMISMATCH),
+            _ => Ok(PageSize::Size2M),
         }
     }
 

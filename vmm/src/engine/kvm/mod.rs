@@ -1,6 +1,8 @@
 //! `/dev/kvm` as the engine: [`KvmVm`] is the machine, [`KvmVcpu`] one of its processors.
 //!
-//! A machine without an in-kernel interrupt controller (the default) has no interrupts at all, and HLT exits.
+//! A machine without an in-kernel interrupt controller (the default) has no interrupts but those of
+//! [`Engine::inject_interrupt`](super::Engine::inject_interrupt), and HLT exits. A KVM that interprets ring 0
+//! looks for them at exits and, between exits, after some thousand instructions; an ordinary one at once.
 
 mod convert;
 mod deadline;
@@ -50,8 +52,8 @@ pub struct MsrRange {
 /// What a machine is to be like.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KvmConfig {
-    /// RAM appears a second time at `1 << c_bit`.
-    pub c_bit: Option<u8>,
+    /// RAM appears a second time at `1 << alias_bit`: the C-bit of an SNP guest, the shared bit of a TD.
+    pub alias_bit: Option<u8>,
     /// These MSRs exit instead of being handled in the kernel.
     pub msr_exits: Vec<MsrRange>,
     /// MSRs that the kernel does not know exit as well, instead of giving #GP.
@@ -91,8 +93,8 @@ impl KvmVm {
             .map_err(|error| host_error("KVM_SET_IDENTITY_MAP_ADDR", error))?;
         vm.set_tss_address(TSS_ADDRESS).map_err(|error| host_error("KVM_SET_TSS_ADDR", error))?;
         sys::map_ram(&vm, 0, 0, ram)?;
-        if let Some(c_bit) = config.c_bit {
-            sys::map_ram(&vm, 1, alias_address(c_bit, info.physical_bits, ram)?, ram)?;
+        if let Some(bit) = config.alias_bit {
+            sys::map_ram(&vm, 1, alias_address(bit, info.physical_bits, ram)?, ram)?;
         }
         if config.interrupt_controller {
             vm.create_irq_chip().map_err(|error| host_error("KVM_CREATE_IRQCHIP", error))?;
@@ -180,12 +182,12 @@ fn physical_bits(supported: &CpuidTable) -> u8 {
 }
 
 /// Where RAM appears for the second time.
-fn alias_address(c_bit: u8, physical_bits: u8, ram: &GuestRam) -> Result<u64, EngineError> {
-    let inside = c_bit < physical_bits.min(52);
-    match 1u64.checked_shl(c_bit.into()) {
+fn alias_address(bit: u8, physical_bits: u8, ram: &GuestRam) -> Result<u64, EngineError> {
+    let inside = bit < physical_bits.min(52);
+    match 1u64.checked_shl(bit.into()) {
         Some(address) if inside && address >= ram.size() => Ok(address),
         _ => Err(EngineError::Configuration(format!(
-            "C-bit {c_bit}: has to lie above {:#x} bytes of RAM and within this host's {physical_bits} bits of \
+            "second place of RAM at bit {bit}: has to lie above {:#x} bytes of RAM and within this host's {physical_bits} bits of \
              guest-physical address",
             ram.size()
         ))),
@@ -250,10 +252,10 @@ mod tests {
     #[case::within_ram(12, 48, false)]
     #[case::no_such_bit(64, 255, false)]
     #[case::not_in_a_page_table_entry(52, 57, false)]
-    fn alias(#[case] c_bit: u8, #[case] physical_bits: u8, #[case] fits: bool) {
+    fn alias(#[case] bit: u8, #[case] physical_bits: u8, #[case] fits: bool) {
         let ram = GuestRam::new(0x2000).unwrap();
-        let address = alias_address(c_bit, physical_bits, &ram);
-        assert_eq!(address.ok(), fits.then(|| 1 << c_bit));
+        let address = alias_address(bit, physical_bits, &ram);
+        assert_eq!(address.ok(), fits.then(|| 1 << bit));
     }
 
     #[rstest]

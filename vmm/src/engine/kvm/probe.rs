@@ -56,7 +56,7 @@ impl fmt::Display for KvmProbe {
             }
             Self::Present(facts) => {
                 let kind = match facts.speed {
-                    Speed::Native => "runs guests natively",
+                    Speed::Native | Speed::Translated => "runs guests natively",
                     Speed::SlowEmulated => "emulates guests' ring 0 in software",
                 };
                 let speed = facts.instructions_per_second;

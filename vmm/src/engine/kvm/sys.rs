@@ -62,6 +62,22 @@ pub(super) fn set_signal_mask(vcpu: &VcpuFd, blocked: u64) -> Result<(), EngineE
     if status == 0 { Ok(()) } else { Err(host_error("KVM_SET_SIGNAL_MASK", errno::Error::last())) }
 }
 
+/// `struct kvm_interrupt`.
+#[repr(C)]
+struct Interrupt {
+    irq: u32,
+}
+
+/// Has the processor take an external interrupt when it next runs; it must be ready for one.
+pub(super) fn interrupt(vcpu: &VcpuFd, vector: u8) -> Result<(), EngineError> {
+    const KVM_INTERRUPT_NUMBER: c_uint = 0x86;
+    let size = c_uint::try_from(size_of::<Interrupt>()).unwrap_or(4);
+    let request = ioctl_expr(_IOC_WRITE, KVMIO, KVM_INTERRUPT_NUMBER, size);
+    // SAFETY: KVM reads the one field.
+    let status = unsafe { ioctl_with_ref(vcpu, request, &Interrupt { irq: vector.into() }) };
+    if status == 0 { Ok(()) } else { Err(host_error("KVM_INTERRUPT", errno::Error::last())) }
+}
+
 /// How the pending KVM_EXIT_IO accesses its port.
 #[derive(Clone, Copy)]
 pub(super) struct IoAccess {

@@ -1,5 +1,6 @@
 //! One virtual processor.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,6 +26,10 @@ pub struct KvmVcpu {
     deadline: DeadlineTimer,
     shared: Arc<Shared>,
     pending: Pending,
+    /// Vectors of external interrupts that the guest did not take yet.
+    interrupts: BTreeSet<u8>,
+    /// An exception is to be delivered first; what KVM said of interrupts at the last exit does not hold behind it.
+    exception: bool,
 }
 
 impl KvmVcpu {
@@ -32,7 +37,14 @@ impl KvmVcpu {
         let fd = shared.vm.create_vcpu(index).map_err(|error| host_error("KVM_CREATE_VCPU", error))?;
         fd.set_cpuid2(&cpuid_to_kvm(cpuid)?).map_err(|error| host_error("KVM_SET_CPUID2", error))?;
         let deadline = DeadlineTimer::new(&fd)?;
-        Ok(Self { fd, deadline, shared, pending: Pending::None })
+        Ok(Self {
+            fd,
+            deadline,
+            shared,
+            pending: Pending::None,
+            interrupts: BTreeSet::new(),
+            exception: false,
+        })
     }
 
     /// The table that the guest sees: KVM changes some of what it was given.
@@ -64,6 +76,43 @@ impl KvmVcpu {
         }
         exit
     }
+
+    /// Hands over an interrupt that waits if the guest takes it now; else KVM_RUN is to come back when it does.
+    fn offer_interrupt(&mut self) -> Result<(), EngineError> {
+        let run = self.fd.get_kvm_run();
+        let ready = run.ready_for_interrupt_injection != 0 && run.if_flag != 0;
+        if ready
+            && !self.exception
+            && let Some(vector) = self.interrupts.pop_last()
+        {
+            sys::interrupt(&self.fd, vector)?;
+        }
+        self.fd.get_kvm_run().request_interrupt_window = u8::from(!self.interrupts.is_empty());
+        Ok(())
+    }
+
+    /// Has KVM finish the instruction of the last exit, and no other (`Documentation/virt/kvm/api.rst`, KVM_RUN).
+    fn finish_instruction(&mut self) -> Result<(), EngineError> {
+        self.fd.set_kvm_immediate_exit(1);
+        let outcome = self.fd.run().map(drop);
+        self.fd.set_kvm_immediate_exit(0);
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Ok(()),
+            Err(error) => Err(host_error("KVM_RUN", error)),
+        }
+    }
+
+    /// Answers what the last exit waits for with zeros, which the caller takes back.
+    fn answer_with_zeros(&mut self) -> Result<(), EngineError> {
+        match self.pending {
+            Pending::None => Ok(()),
+            Pending::IoIn(length) => self.complete_io_in(&vec![0; length]),
+            Pending::MmioRead(length) => self.complete_mmio_read(&vec![0; length]),
+            Pending::MsrRead => self.complete_msr_read(Ok(0)),
+            Pending::MsrWrite => self.complete_msr_write(Ok(())),
+        }
+    }
 }
 
 impl Engine for KvmVcpu {
@@ -85,7 +134,12 @@ impl Engine for KvmVcpu {
             if Instant::now() >= deadline {
                 return Ok(Exit::Deadline);
             }
-            let outcome = match self.fd.run() {
+            if !self.interrupts.is_empty() {
+                self.offer_interrupt()?;
+            }
+            let result = self.fd.run();
+            self.exception = false;
+            let outcome = match result {
                 Ok(exit) => translate(exit)?,
                 // EAGAIN is what a processor gives that has not been started yet.
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => None,
@@ -158,7 +212,27 @@ impl Engine for KvmVcpu {
         events.exception.error_code = exception.error_code.unwrap_or(0);
         // The optional parts of the structure stay as they are in the kernel.
         events.flags = 0;
+        self.exception = true;
         self.fd.set_vcpu_events(&events).map_err(|error| host_error("KVM_SET_VCPU_EVENTS", error))
+    }
+
+    fn inject_fault(&mut self, exception: Exception, length: u8) -> Result<(), EngineError> {
+        let before = self.registers()?;
+        self.answer_with_zeros()?;
+        self.finish_instruction()?;
+        // KVM is behind the instruction now, whether it was at the exit or not.
+        let rip = self.registers()?.rip.wrapping_sub(length.into());
+        self.set_registers(&Registers { rip, ..before })?;
+        self.inject_exception(exception)
+    }
+
+    fn inject_interrupt(&mut self, vector: u8) -> Result<(), EngineError> {
+        self.interrupts.insert(vector);
+        Ok(())
+    }
+
+    fn interrupt_waits(&self) -> bool {
+        !self.interrupts.is_empty()
     }
 }
 
@@ -179,7 +253,7 @@ fn translate(exit: VcpuExit<'_>) -> Result<Option<Exit>, EngineError> {
         VcpuExit::Shutdown => Exit::Shutdown,
         VcpuExit::SystemEvent(kind, data) => Exit::SystemEvent { kind, data: data.to_vec() },
         VcpuExit::InternalError => Exit::InternalError { suberror: 0, instruction: Vec::new() },
-        VcpuExit::Intr => return Ok(None),
+        VcpuExit::Intr | VcpuExit::IrqWindowOpen => return Ok(None),
         VcpuExit::FailEntry(reason, _) => return Err(EngineError::EntryFailed(reason)),
         VcpuExit::Unsupported(number) => {
             return Err(EngineError::UnexpectedExit(format!("KVM exit reason {number}")));

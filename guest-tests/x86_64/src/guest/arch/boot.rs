@@ -8,7 +8,7 @@ use core::arch::global_asm;
 
 use tsmsim_abi::snp::msr::{GhcbInfo, GhcbMsr};
 
-use super::{instructions::exit_with, memory::Launched, tables};
+use super::{instructions::exit_with, memory::Launched, tables, td, trap};
 use crate::guest::{
     EXIT_GAVE_UP, EXIT_PANIC,
     serial::{exit, print},
@@ -31,13 +31,17 @@ global_asm!(
     boot = sym boot,
 );
 
-/// Finds the C-bit, loads this program's own tables, goes to ring 3.
+/// Finds the C-bit, loads this program's own tables, goes to ring 3. A machine without CPUID page may be a TD's.
 extern "sysv64" fn boot(parameters: u64) -> ! {
     let launched = Launched::at(parameters);
+    if launched.cpuid_page().is_none() && td::is_td() {
+        td::boot(launched, ring_0)
+    }
     let c_bit = launched.c_bit().unwrap_or(0);
     check_c_bit(c_bit);
-    tables::load_page_tables(1 << c_bit, launched.ram_size());
+    tables::load_page_tables(1 << c_bit, 0, launched.ram_size());
     tables::load_descriptor_tables();
+    tables::set_handler(6, trap::undefined_opcode());
     tables::enter_ring_3(ring_3, parameters)
 }
 
@@ -55,6 +59,10 @@ fn check_c_bit(c_bit: u32) {
 
 extern "sysv64" fn ring_3(parameters: u64) -> ! {
     crate::guest::main(Launched::at(parameters))
+}
+
+extern "sysv64" fn ring_0(parameters: u64) -> ! {
+    crate::guest::tdx::main(Launched::at(parameters))
 }
 
 #[panic_handler]

@@ -83,7 +83,7 @@ pub(super) fn read_msr(index: u32) -> u64 {
 ///
 /// # Safety
 /// The MSR must not change how this program's memory is reached.
-unsafe fn write_msr(index: u32, value: u64) {
+pub(super) unsafe fn write_msr(index: u32, value: u64) {
     let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
     let (low, high) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
     // SAFETY: the caller vouches for the MSR.

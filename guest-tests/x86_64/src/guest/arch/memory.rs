@@ -43,6 +43,13 @@ impl GuestPage {
         Self(POOL.0.get() as u64 + u64::from(index) * PAGE_SIZE as u64)
     }
 
+    /// The page behind a launched one, in the same pool.
+    pub(in crate::guest) fn next(self) -> Self {
+        let index = (self.0 - POOL.0.get() as u64) / PAGE_SIZE as u64;
+        assert!(index + 1 < POOL_PAGES as u64);
+        Self(self.0 + PAGE_SIZE as u64)
+    }
+
     /// A page of the test area, which was not launched.
     pub(in crate::guest) fn test(index: u32) -> Self {
         assert!(index < 512);

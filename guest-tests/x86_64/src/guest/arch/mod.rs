@@ -4,5 +4,6 @@ mod boot;
 mod instructions;
 pub(super) mod memory;
 mod tables;
+pub(super) mod td;
 mod trap;
 pub(super) mod user;

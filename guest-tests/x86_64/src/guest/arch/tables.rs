@@ -1,4 +1,4 @@
-//! Page tables, descriptor tables and the way into ring 3.
+//! Page tables, descriptor tables and the way into ring 3; a TD stays in ring 0.
 //!
 //! Virtual addresses are guest-physical addresses. The first 2 MiB (the launched pages and the image) and the 2 MiB of
 //! the test area are mapped by 4 KiB pages, the rest of RAM by 2 MiB pages; all of it private until ring 3 asks
@@ -21,6 +21,7 @@ const LARGE: u64 = 1 << 7;
 const LEAF: u64 = PRESENT | WRITABLE | USER;
 
 const KERNEL_CODE: u16 = 0x08;
+const KERNEL_DATA: u16 = 0x10;
 const USER_DATA: u16 = 0x18 | 3;
 const USER_CODE: u16 = 0x20 | 3;
 const TASK_STATE: u16 = 0x28;
@@ -32,9 +33,10 @@ const USER_FLAGS: u64 = 1 << 1;
 const TSS_WORDS: usize = 26;
 /// Words of the bitmap for the ports below 400h; clear bits permit.
 const BITMAP_WORDS: usize = 0x400 / 32;
-const VECTORS: usize = 32;
+/// Exceptions, and a few external interrupts.
+const VECTORS: usize = 64;
 /// [`VECTORS`] gates of 16 bytes, less one.
-const IDT_LIMIT: u16 = 0x1ff;
+const IDT_LIMIT: u16 = 0x3ff;
 const STACK_SIZE: usize = 64 << 10;
 /// Unoptimized builds copy messages and GHCBs freely.
 const USER_STACK_SIZE: usize = 256 << 10;
@@ -83,7 +85,8 @@ static PDPT: Table = Static::new([0; 512]);
 static DIRECTORY: Table = Static::new([0; 512]);
 static LOW: Table = Static::new([0; 512]);
 static TEST: Table = Static::new([0; 512]);
-static C_BIT: Static<u64> = Static::new(0);
+static PRIVATE: Static<u64> = Static::new(0);
+static SHARED: Static<u64> = Static::new(0);
 
 static GDT: Static<[u64; 7]> = Static::new([
     0,
@@ -105,9 +108,12 @@ static USER_STACK: Static<[u8; USER_STACK_SIZE]> = Static::new([0; USER_STACK_SI
 /// Bytes of `KERNEL_STACK`.
 pub(super) const KERNEL_STACK_SIZE: usize = STACK_SIZE;
 
-/// Builds the page tables and switches to them.
-pub(super) fn load_page_tables(c_bit: u64, ram_size: u64) {
-    C_BIT.set(c_bit);
+/// Builds the page tables and switches to them. `private` and `shared` are what addresses have in addition when they are
+/// that: the C-bit and nothing, or nothing and the shared bit.
+pub(super) fn load_page_tables(private: u64, shared: u64, ram_size: u64) {
+    PRIVATE.set(private);
+    SHARED.set(shared);
+    let c_bit = private;
     let table = |address: u64| address | c_bit | LEAF;
     PML4.set_entry(0, table(PDPT.address()));
     PDPT.set_entry(0, table(DIRECTORY.address()));
@@ -137,7 +143,7 @@ const fn slot(address: u64, size: usize) -> usize {
     (address / size as u64 % 512) as usize
 }
 
-/// Sets or clears the C-bit of the page at `address`. False if that page may not change.
+/// Maps the page at `address` as private or as shared. False if that page may not change.
 pub(super) fn map_private(address: u64, private: bool) -> bool {
     let (table, index) = match address & !(LARGE_PAGE as u64 - 1) {
         0 => (&LOW, slot(address, PAGE_SIZE)),
@@ -145,14 +151,14 @@ pub(super) fn map_private(address: u64, private: bool) -> bool {
         LARGE_TEST_GPA => (&DIRECTORY, slot(address, LARGE_PAGE)),
         _ => return false,
     };
-    let c_bit = C_BIT.entry_value();
-    let entry = table.entry(index);
-    table.set_entry(index, if private { entry | c_bit } else { entry & !c_bit });
+    let (as_private, as_shared) = (PRIVATE.value(), SHARED.value());
+    let entry = table.entry(index) & !(as_private | as_shared);
+    table.set_entry(index, entry | if private { as_private } else { as_shared });
     true
 }
 
 impl Static<u64> {
-    fn entry_value(&self) -> u64 {
+    fn value(&self) -> u64 {
         // SAFETY: see `Sync` above.
         unsafe { self.0.get().read_volatile() }
     }
@@ -196,12 +202,32 @@ pub(super) fn load_descriptor_tables() {
     for (vector, handler) in (0..32).zip((trap::stubs()..).step_by(trap::STUB_SIZE)) {
         IDT.set_entry(vector, gate(handler));
     }
-    IDT.set_entry(6, gate(trap::undefined_opcode()));
     let gdt = Pointer { limit: 7 * 8 - 1, base: GDT.address() };
     let idt = Pointer { limit: IDT_LIMIT, base: IDT.address() };
     // SAFETY: the tables are static and complete; the current code segment stays cached until the first gate.
     unsafe {
         asm!("lgdt [{}]", "lidt [{}]", "ltr {:x}", in(reg) &gdt, in(reg) &idt, in(reg) TASK_STATE, options(nostack));
+    }
+}
+
+/// Has a handler called for an exception or interrupt.
+pub(super) fn set_handler(vector: usize, handler: u64) {
+    IDT.set_entry(vector, gate(handler));
+}
+
+/// Goes on at `entry(argument)` in ring 0, on a fresh stack and with the segments of the table that was loaded, to which
+/// handlers return.
+pub(super) fn enter_ring_0(entry: extern "sysv64" fn(u64) -> !, argument: u64) -> ! {
+    // As in `enter_ring_3`.
+    let stack = KERNEL_STACK.address() + STACK_SIZE as u64 - 8;
+    // SAFETY: the segments, the stack and the code are in the tables that were loaded before.
+    unsafe {
+        asm!(
+            "push {ss}", "push {stack}", "push {flags}", "push {cs}", "push {entry}", "xor ebp, ebp", "iretq",
+            ss = in(reg) u64::from(KERNEL_DATA), stack = in(reg) stack, flags = in(reg) USER_FLAGS,
+            cs = in(reg) u64::from(KERNEL_CODE), entry = in(reg) entry as *const () as u64, in("rdi") argument,
+            options(noreturn),
+        )
     }
 }
 

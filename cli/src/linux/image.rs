@@ -1,0 +1,90 @@
+//! The kernel and RAM disk that a guest is booted with.
+
+use std::{ffi::OsString, os::unix::ffi::OsStrExt};
+
+use tsmsim_abi::linux_guest::{TASK_MAGIC, Task};
+use tsmsim_vmm::{
+    cc::linux::LinuxBoot,
+    loader::linux::{
+        image::KernelImage,
+        initramfs::{Added, GuestFiles},
+        modules::{ModuleDirectory, SNP_MODULES, TDX_MODULES},
+    },
+};
+use zerocopy::IntoBytes;
+
+use super::kernel::find;
+use crate::{
+    args::{LinuxArgs, Tee},
+    failure::Failure,
+    output::read_file,
+};
+
+#[cfg(embedded_linux_init)]
+const INIT: Option<&[u8]> = Some(include_bytes!(concat!(env!("OUT_DIR"), "/guest-linux.elf")));
+#[cfg(not(embedded_linux_init))]
+const INIT: Option<&[u8]> = None;
+
+/// What a guest is booted with.
+pub(crate) struct Image {
+    kernel: KernelImage,
+    initrd: Vec<u8>,
+    append: String,
+    ram_size: u64,
+    task: Vec<u8>,
+}
+
+impl Image {
+    /// Reads and packs what the arguments name. The report is to carry `inblob`.
+    pub(crate) fn new(args: &LinuxArgs, tee: Tee, inblob: &[u8; 64]) -> Result<Self, Failure> {
+        let Some(init) = INIT else {
+            let text = "this tsmsim was built without the init program of its guests: build it with `cargo xtask build`";
+            return Err(Failure::Lacking(text.to_owned()));
+        };
+        let found = find(args.kernel.as_deref(), args.modules.as_deref())?;
+        let kernel = KernelImage::read(&read_file(&found.image)?)
+            .map_err(|error| Failure::Usage(format!("{}: {error}", found.image.display())))?;
+        let wanted = match tee {
+            Tee::Snp => &SNP_MODULES[..],
+            Tee::Tdx => &TDX_MODULES[..],
+        };
+        let modules = match &found.modules {
+            Some(directory) => ModuleDirectory::open(directory)
+                .and_then(|directory| directory.load(wanted))
+                .map_err(|error| Failure::Usage(error.to_string()))?,
+            None => Vec::new(),
+        };
+        let bytes = |text: &OsString| text.as_bytes().to_vec();
+        let command: Vec<_> = args.command.iter().map(bytes).collect();
+        let added: Vec<_> = args
+            .add
+            .iter()
+            .map(|file| Added { host: file.host.clone(), guest: file.guest.clone() })
+            .collect();
+        let files =
+            GuestFiles { init, modules: &modules, command: &command, added: &added, ..GuestFiles::default() };
+        let own = args.initrd.as_deref().map(read_file).transpose()?;
+        let packed = files.archive().and_then(|archive| match own {
+            Some(first) => archive.finish_behind(first),
+            None => Ok(archive.finish()),
+        });
+        let initrd = packed.map_err(|error| Failure::Usage(format!("the guest's RAM disk: {error}")))?;
+        let task = Task { magic: TASK_MAGIC, inblob_len: 64.into(), reserved_0xc: 0.into(), inblob: *inblob };
+        let task = task.as_bytes().to_vec();
+        Ok(Self { kernel, initrd, append: args.append.clone(), ram_size: args.mem << 20, task })
+    }
+
+    /// The kernel's release, if it says one.
+    pub(crate) fn release(&self) -> &str {
+        self.kernel.release().unwrap_or("of unknown release")
+    }
+
+    /// The boot, without console and channel.
+    pub(crate) fn boot(&self) -> LinuxBoot<'_> {
+        LinuxBoot {
+            append: &self.append,
+            task: &self.task,
+            ..LinuxBoot::new(&self.kernel, &self.initrd, self.ram_size)
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Stock Linux kernels as guests.
+
+pub(crate) mod image;
+pub(crate) mod kernel;

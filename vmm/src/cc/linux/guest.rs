@@ -1,0 +1,315 @@
+//! A Linux guest while it runs, and how it ends.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    time::{Duration, Instant},
+};
+
+use tsmsim_simulator::{env::OutOfRange, journal::Journal};
+
+use super::line::{Line, Sink};
+use crate::{
+    cc::{
+        end::End,
+        snp::{SnpMachine, SnpMachineError},
+        tdx::{TdMachine, TdMachineError},
+    },
+    engine::{EngineError, qemu::QemuEngine},
+    loader::linux::{
+        boot::{self, LinuxLoadError, LoadedLinux, Tee, load},
+        image::KernelImage,
+    },
+    memory::{GuestRam, RamError},
+};
+
+/// What a kernel has to be told on this engine: where its console is; that there is one processor; and how it restarts,
+/// at once after a panic too, without firmware.
+const COMMAND_LINE: &str = "console=ttyS0 nr_cpus=1 panic=-1 reboot=t";
+/// Console output that is kept.
+const CONSOLE_LIMIT: usize = 1 << 20;
+/// Output of the second serial port that is kept; a sink has all of it.
+const CHANNEL_LIMIT: usize = 16 << 20;
+/// How long output may take to arrive after the guest's end.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+/// What Linux prints last (`kernel/reboot.c`, `kernel/panic.c`).
+const POWER_DOWN: &[u8] = b"reboot: Power down";
+const HALTED: &[u8] = b"reboot: System halted";
+const RESTARTING: &[u8] = b"reboot: Restarting system";
+const PANIC: &str = "Kernel panic - not syncing";
+
+/// What to boot, whatever kind of guest it becomes.
+pub struct LinuxBoot<'a> {
+    /// The kernel.
+    pub kernel: &'a KernelImage,
+    /// The initial RAM disk; empty: none.
+    pub initrd: &'a [u8],
+    /// What is added to the command line that a guest on this engine needs.
+    pub append: &'a str,
+    /// Bytes of RAM.
+    pub ram_size: u64,
+    /// For the init program, not measured; see [`crate::loader::linux::boot::LinuxGuest`].
+    pub task: &'a [u8],
+    /// Where the console goes besides being kept.
+    pub console: Option<Box<dyn Write + Send>>,
+    /// What gets the output of the second serial port besides its being kept.
+    pub channel: Option<Sink>,
+    /// Whether RAM is there a second time, at the C-bit or shared bit. A guest without fails, as one on a host that does
+    /// not know of such a bit would.
+    pub alias: bool,
+}
+
+impl<'a> LinuxBoot<'a> {
+    /// A kernel and its RAM disk, and nothing special.
+    #[must_use]
+    pub fn new(kernel: &'a KernelImage, initrd: &'a [u8], ram_size: u64) -> Self {
+        Self { kernel, initrd, append: "", ram_size, task: &[], console: None, channel: None, alias: true }
+    }
+
+    /// Puts the guest into RAM.
+    pub(super) fn load(&self, ram: &GuestRam, tee: Tee<'_>) -> Result<LoadedLinux, LinuxLoadError> {
+        let command_line = format!("{COMMAND_LINE} {}", self.append);
+        load(
+            ram,
+            &boot::LinuxGuest {
+                kernel: self.kernel,
+                initrd: self.initrd,
+                command_line: command_line.trim_end(),
+                tee,
+                acpi: true,
+                task: self.task,
+            },
+        )
+    }
+}
+
+/// Why a guest could not be booted.
+#[derive(Debug, thiserror::Error)]
+pub enum LinuxBootError {
+    /// No RAM.
+    #[error(transparent)]
+    Ram(#[from] RamError),
+    /// The guest could not be put into RAM.
+    #[error(transparent)]
+    Load(#[from] LinuxLoadError),
+    /// Something lies outside RAM.
+    #[error(transparent)]
+    Memory(#[from] OutOfRange),
+    /// The kernel is not built for it.
+    #[error("the kernel cannot be such a guest: {0}")]
+    Kernel(String),
+    /// The launch of an SNP guest, or the engine.
+    #[error(transparent)]
+    Snp(#[from] SnpMachineError),
+    /// The launch of a TD, or the engine.
+    #[error(transparent)]
+    Tdx(#[from] TdMachineError),
+    /// A thread could not be started.
+    #[error("cannot read the guest's serial lines: {0}")]
+    Line(#[from] io::Error),
+}
+
+/// How a guest ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LinuxEnd {
+    /// The sink of the channel had all that it wanted.
+    Done,
+    /// The guest powered off, or halted for good.
+    PowerOff,
+    /// The guest restarted.
+    Restart,
+    /// The kernel panicked, and said this.
+    Panic(String),
+    /// The processor was reset, and the console does not tell why.
+    Reset,
+    /// The time is up.
+    TimeOut,
+    /// The machine ended it.
+    Machine(End),
+}
+
+impl std::fmt::Display for LinuxEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Done => f.write_str("the guest is done"),
+            Self::PowerOff => f.write_str("the guest powered off"),
+            Self::Restart => f.write_str("the guest restarted"),
+            Self::Panic(line) => write!(f, "the guest's kernel panicked: {line}"),
+            Self::Reset => f.write_str("the guest's processor was reset (a triple fault, mostly)"),
+            Self::TimeOut => f.write_str("the guest did not end in the time it was given"),
+            Self::Machine(end) => write!(f, "{end}"),
+        }
+    }
+}
+
+/// A machine with a confidential guest on QEMU.
+pub trait ConfidentialMachine {
+    /// Runs the guest until it ends or the deadline passes.
+    ///
+    /// # Errors
+    /// If the engine fails.
+    fn run(&mut self, deadline: Instant) -> Result<End, EngineError>;
+    /// The engine.
+    fn engine(&self) -> &QemuEngine;
+    /// What happened so far.
+    fn journal(&self) -> &Journal;
+}
+
+impl ConfidentialMachine for SnpMachine<QemuEngine> {
+    fn run(&mut self, deadline: Instant) -> Result<End, EngineError> {
+        Self::run(self, deadline)
+    }
+
+    fn engine(&self) -> &QemuEngine {
+        Self::engine(self)
+    }
+
+    fn journal(&self) -> &Journal {
+        Self::journal(self)
+    }
+}
+
+impl ConfidentialMachine for TdMachine<QemuEngine> {
+    fn run(&mut self, deadline: Instant) -> Result<End, EngineError> {
+        Self::run(self, deadline)
+    }
+
+    fn engine(&self) -> &QemuEngine {
+        Self::engine(self)
+    }
+
+    fn journal(&self) -> &Journal {
+        Self::journal(self)
+    }
+}
+
+/// A guest that was booted, at its first instruction.
+#[derive(Debug)]
+pub struct LinuxGuest<M> {
+    machine: M,
+    console: Line,
+    channel: Line,
+}
+
+impl<M: ConfidentialMachine> LinuxGuest<M> {
+    /// Connects the serial lines of a launched machine.
+    pub(super) fn new(
+        machine: M,
+        console: Option<Box<dyn Write + Send>>,
+        channel: Option<Sink>,
+    ) -> Result<Self, LinuxBootError> {
+        let take = |number| {
+            let stream = machine.engine().take_serial(number);
+            stream.ok_or_else(|| io::Error::other("the machine has no such line"))
+        };
+        let line = |number, limit, sink| Line::read(take(number)?, limit, sink, machine.engine().attention());
+        let console = line(0, CONSOLE_LIMIT, console_sink(console))?;
+        let channel = line(1, CHANNEL_LIMIT, channel.unwrap_or_else(|| Box::new(|_| false)))?;
+        Ok(Self { machine, console, channel })
+    }
+
+    /// Runs the guest until it ends or the deadline passes. What it wrote is all there then.
+    ///
+    /// # Errors
+    /// If the engine fails.
+    pub fn run(&mut self, deadline: Instant) -> Result<LinuxEnd, EngineError> {
+        let end = self.machine.run(deadline)?;
+        if end == End::Shutdown {
+            self.console.wait_closed(DRAIN_TIME);
+            self.channel.wait_closed(DRAIN_TIME);
+        }
+        let end = match end {
+            _ if self.channel.is_done() => LinuxEnd::Done,
+            End::Deadline if self.console.is_done() => LinuxEnd::PowerOff,
+            End::Deadline => LinuxEnd::TimeOut,
+            End::Shutdown => ended(&self.console()),
+            other => LinuxEnd::Machine(other),
+        };
+        tracing::info!(%end, stops = ?self.stops(), "Linux ended");
+        Ok(end)
+    }
+
+    /// What the console showed; of much, the end.
+    #[must_use]
+    pub fn console(&self) -> String {
+        String::from_utf8_lossy(&self.console.bytes()).replace('\r', "")
+    }
+
+    /// The last lines of the console.
+    #[must_use]
+    pub fn last_lines(&self, count: usize) -> Vec<String> {
+        let console = self.console();
+        let lines: Vec<&str> = console.lines().filter(|line| !line.trim().is_empty()).collect();
+        let first = lines.len().saturating_sub(count);
+        lines[first..].iter().map(|&line| line.to_owned()).collect()
+    }
+
+    /// What came over the second serial port; of much, the end.
+    #[must_use]
+    pub fn channel(&self) -> Vec<u8> {
+        self.channel.bytes()
+    }
+
+    /// How often the guest was stopped, by the name of the instruction.
+    #[must_use]
+    pub fn stops(&self) -> &BTreeMap<&'static str, u64> {
+        self.machine.engine().stops()
+    }
+
+    /// The machine.
+    #[must_use]
+    pub const fn machine(&self) -> &M {
+        &self.machine
+    }
+}
+
+/// Passes the console on, and is content when Linux has powered off: without firmware it waits for the plug then.
+fn console_sink(mut copy: Option<Box<dyn Write + Send>>) -> Sink {
+    let mut recent = Vec::new();
+    Box::new(move |bytes| {
+        // A terminal that is gone does not end the guest.
+        let failed =
+            copy.as_mut().is_some_and(|copy| copy.write_all(bytes).and_then(|()| copy.flush()).is_err());
+        if failed {
+            copy = None;
+        }
+        recent.extend_from_slice(bytes);
+        let done = [POWER_DOWN, HALTED].iter().any(|text| memchr::memmem::find(&recent, text).is_some());
+        let surplus = recent.len().saturating_sub(POWER_DOWN.len().max(HALTED.len()));
+        recent.drain(..surplus);
+        done
+    })
+}
+
+/// Why the processor was reset, by what the console shows.
+fn ended(console: &str) -> LinuxEnd {
+    if let Some(line) = console.lines().find(|line| line.contains(PANIC)) {
+        return LinuxEnd::Panic(line.trim().to_owned());
+    }
+    let restarted = memchr::memmem::find(console.as_bytes(), RESTARTING).is_some();
+    if restarted { LinuxEnd::Restart } else { LinuxEnd::Reset }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("[ 1.0] reboot: Restarting system\n", LinuxEnd::Restart)]
+    #[case("[ 1.0] Kernel panic - not syncing: VFS\n[ 1.1] reboot: Restarting system\n",
+        LinuxEnd::Panic("[ 1.0] Kernel panic - not syncing: VFS".to_owned()))]
+    #[case("", LinuxEnd::Reset)]
+    fn the_console_tells_why(#[case] console: &str, #[case] end: LinuxEnd) {
+        assert_eq!(ended(console), end);
+    }
+
+    #[test]
+    fn powering_off_is_seen_across_reads() {
+        let mut sink = console_sink(None);
+        assert!(!sink(b"[ 2.0] reboot: Pow"));
+        assert!(sink(b"er down\n"));
+        let mut sink = console_sink(None);
+        assert!(!sink(b"reboot: Restarting system"));
+    }
+}

@@ -1,0 +1,17 @@
+//! Stock Linux kernels as confidential guests, on an engine whose processor is not confidential.
+//!
+//! Nothing in such a kernel *needs* encrypted memory. It needs CPUID and MSRs that say so, answers to a few instructions, and
+//! RAM a second time where an address has the C-bit or the shared bit. So the kernel is left as its distribution built it:
+//! [`sites`] finds those instructions, the engine stops there, and the machine answers
+//! ([`SnpMachine`](super::snp::SnpMachine), [`TdMachine`](super::tdx::TdMachine)) as it does for any other guest.
+
+mod guest;
+mod line;
+pub mod sites;
+mod snp;
+mod tdx;
+
+pub use guest::{ConfidentialMachine, LinuxBoot, LinuxBootError, LinuxEnd, LinuxGuest};
+pub use line::Sink;
+pub use snp::{SnpLinux, boot_snp, measure_snp};
+pub use tdx::{TdxLinux, boot_tdx, measure_tdx};
