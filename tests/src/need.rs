@@ -72,17 +72,25 @@ fn calling_test() -> String {
 #[must_use]
 #[track_caller]
 pub fn file(variable: &str) -> Option<PathBuf> {
-    match env::var_os(variable).map(PathBuf::from) {
-        Some(path) if path.is_file() => Some(path),
-        Some(path) => {
-            skip(Lack::Software, &format!("{variable} names {}, which is no file", path.display()));
-            None
-        }
-        None => {
-            skip(Lack::Software, &format!("{variable} is not set; `cargo xtask test` sets it"));
-            None
-        }
-    }
+    named(variable, Path::is_file, "file")
+}
+
+/// A directory that a variable names.
+#[track_caller]
+fn directory(variable: &str) -> Option<PathBuf> {
+    named(variable, Path::is_dir, "directory")
+}
+
+#[track_caller]
+fn named(variable: &str, is_one: fn(&Path) -> bool, what: &str) -> Option<PathBuf> {
+    let path = env::var_os(variable).map(PathBuf::from);
+    let reason = match path {
+        Some(path) if is_one(&path) => return Some(path),
+        Some(path) => format!("{variable} names {}, which is no {what}", path.display()),
+        None => format!("{variable} is not set; `cargo xtask test` sets it"),
+    };
+    skip(Lack::Software, &reason);
+    None
 }
 
 /// The `tsmsim` program.
@@ -132,6 +140,20 @@ pub fn configfs_tsm() -> Option<PathBuf> {
 #[track_caller]
 pub fn python_with_cctrusted() -> Option<PathBuf> {
     file("TSMSIM_PYTHON")
+}
+
+/// A stock kernel of Linux 6.12 with its modules, a directory named after its release: `vmlinuz`, `lib/modules/RELEASE`.
+#[must_use]
+#[track_caller]
+pub fn kernel_6_12() -> Option<PathBuf> {
+    directory("TSMSIM_KERNEL_6_12")
+}
+
+/// The same of Linux 7.
+#[must_use]
+#[track_caller]
+pub fn kernel_7() -> Option<PathBuf> {
+    directory("TSMSIM_KERNEL_7")
 }
 
 /// A program of the system, by its name.
