@@ -40,7 +40,7 @@ open_codes! {
     STDOUT = 2;
     /// What the command wrote to its standard error output.
     STDERR = 3;
-    /// What the init program has to say: text.
+    /// What the init program has to say: a line of text, without its end.
     LOG = 4;
     /// A file begins: [`FileHeader`], then its path below `/out`, without a slash in front.
     FILE = 5;

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`snp`] | AMD 56860 SEV-SNP Firmware ABI (rev. 1.58), AMD 56421 GHCB specification (rev. 2.04), AMD 24593 APM volume 2 |
 //! | [`tdx`] | Intel 348551 TDX Module ABI Reference 1.5, 348552 (344426) Guest-Host-Communication Interface, DCAP quoting library API, TCG PC Client Platform Firmware Profile |
+//! | [`cove`] | riscv-non-isa/riscv-ap-tee (rev. 0.7): COVG, COVH and COVI SBI calls, attestation evidence |
 //! | [`guid`] | EFI GUIDs |
 //! | [`linux_boot`] | Linux 6.12, the x86 boot protocol |
 //! | [`guest_test`] | ours: how a bare-metal test guest and its host talk |
@@ -20,6 +21,7 @@ extern crate std;
 
 #[macro_use]
 mod macros;
+pub mod cove;
 pub mod guest_channel;
 pub mod guest_test;
 pub mod guid;

@@ -11,6 +11,7 @@
 //! | `snp_evidence` | keys and certificates of a platform, reports per product line, judging evidence |
 //! | `kvm_exit` | exits of a virtual machine; passed over where there is no KVM |
 //! | `userland` | a report through configfs and through `/dev/sev-guest` of `tsmsim run`, beside the simulator alone; starting; passed over where there is no FUSE |
+//! | `linux_boot` | a stock kernel as a guest of `tsmsim boot`, beside plain QEMU; many reports in one guest; passed over where there is no kernel |
 
 pub mod tdx;
 

@@ -1,14 +1,16 @@
 //! The command line: a contract, names and meanings stay.
 
 mod boot;
+mod verify;
 
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tsmsim_evidence::tdx::TcbStatus;
+use tsmsim_userland::shell::QgsAddress;
 
 use crate::commands::conform::ConformArgs;
-pub(crate) use boot::{BootArgs, EngineChoice, LinuxArgs};
+pub(crate) use boot::{BootArgs, DEFAULT_MEMORY, EngineChoice, LinuxArgs, MeasuredLinuxArgs};
+pub(crate) use verify::VerifyArgs;
 
 use crate::output::{parse_hex, parse_hex_exact, parse_u64};
 
@@ -53,6 +55,27 @@ pub(crate) enum Tee {
     Tdx,
 }
 
+/// Which technology, where no guest runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EvidenceTee {
+    /// AMD SEV-SNP.
+    Snp,
+    /// Intel TDX.
+    Tdx,
+    /// RISC-V CoVE.
+    Cove,
+}
+
+/// In which form a TSM gives evidence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EvidenceFormat {
+    /// CBOR: COSE with Ed25519.
+    #[default]
+    Cbor,
+    /// An X.509 certificate on P-256, with COSE tokens in an extension.
+    X509,
+}
+
 /// Which platform is simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Profile {
@@ -68,6 +91,9 @@ pub(crate) enum Profile {
     /// TDX 1.5.
     #[value(name = "tdx-1.5")]
     Tdx15,
+    /// CoVE 0.7.
+    #[value(name = "cove-0.7")]
+    Cove07,
 }
 
 /// How a platform and what endorses it stand.
@@ -96,6 +122,8 @@ pub(crate) enum Scenario {
     RevokedAsk,
     /// SNP: VCEK or VLEK ended in 2024.
     ExpiredVek,
+    /// CoVE: the root's list revokes the RoT certificate.
+    RevokedRot,
 }
 
 /// Which of Intel's two data sets collateral comes from.
@@ -122,7 +150,7 @@ pub(crate) struct ScenarioArgs {
 /// A synthetic platform: options shared by all that make evidence.
 #[derive(Args, Debug)]
 pub(crate) struct PlatformArgs {
-    /// The platform. Without it, genoa or tdx-1.5.
+    /// The platform. Without it, genoa, tdx-1.5 or cove-0.7.
     #[arg(long, value_enum)]
     pub(crate) profile: Option<Profile>,
     /// Seed of the roots of trust: 64 hexadecimal digits. Without it, the published, worthless one.
@@ -170,11 +198,14 @@ pub(crate) struct DemoArgs {
 pub(crate) struct ReportArgs {
     /// The technology.
     #[arg(long, value_enum)]
-    pub(crate) tee: Tee,
+    pub(crate) tee: EvidenceTee,
     #[command(flatten)]
     pub(crate) platform: PlatformArgs,
     #[command(flatten)]
     pub(crate) user_data: UserData,
+    /// CoVE: the form of the evidence; cbor unless given.
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<EvidenceFormat>,
     /// SNP: VMPL that the report states; 0 unless given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=3))]
     pub(crate) vmpl: Option<u32>,
@@ -229,9 +260,9 @@ pub(crate) struct RunArgs {
     /// TDX: kernel command line of the boot that the event log and the RTMRs tell of.
     #[arg(long, value_name = "STR", default_value = "console=ttyS0")]
     pub(crate) append: String,
-    /// TDX: serve the quote generation service on a Unix socket of this name, too.
-    #[arg(long, value_name = "SOCKET")]
-    pub(crate) qgs: Option<PathBuf>,
+    /// TDX: serve the quote generation service, too: on a Unix socket of this name, or on a port of vsock. May be repeated.
+    #[arg(long, value_name = "SOCKET|vsock:PORT")]
+    pub(crate) qgs: Vec<QgsAddress>,
     /// Run although this machine has a genuine TEE device.
     #[arg(long)]
     pub(crate) beside_real_tee: bool,
@@ -294,58 +325,8 @@ impl clap::builder::TypedValueParser for HexParser {
 }
 
 #[derive(Args, Debug)]
-#[command(group = clap::ArgGroup::new("evidence").required(true))]
-pub(crate) struct VerifyArgs {
-    /// Directory of evidence, as `--out` writes it.
-    #[arg(long, value_name = "DIR", group = "evidence")]
-    pub(crate) dir: Option<PathBuf>,
-    /// An SNP report, whose certificates come from --certs, or a TDX quote, whose collateral comes from --collateral.
-    #[arg(long, value_name = "FILE", group = "evidence")]
-    pub(crate) report: Option<PathBuf>,
-    /// Certificates: PEM, DER, or a certificate table; may be given several times.
-    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
-    pub(crate) certs: Vec<PathBuf>,
-    /// Revocation list, PEM or DER.
-    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
-    pub(crate) crl: Option<PathBuf>,
-    /// TDX: collateral, in the JSON form of dcap-qvl.
-    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
-    pub(crate) collateral: Option<PathBuf>,
-    /// TDX: event log (the log area that the CCEL table names), replayed against the RTMRs.
-    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
-    pub(crate) ccel: Option<PathBuf>,
-    /// TDX: a TCB status that is good enough besides UpToDate; may be given several times.
-    #[arg(long, value_name = "STATUS", value_parser = tcb_status)]
-    pub(crate) accept_tcb: Vec<TcbStatus>,
-    /// The only root that is trusted: an ARK or an Intel-shaped root, PEM or DER. Without it, whose root it is is said.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) root: Option<PathBuf>,
-    /// The user data that the report must carry.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) inblob: Option<PathBuf>,
-    /// The launch measurement (SNP) or MRTD (TDX) that the evidence must state.
-    #[arg(long, value_name = "HEX", value_parser = parse_hex_exact::<48>)]
-    pub(crate) measurement: Option<[u8; 48]>,
-    /// SNP: the VMPL that the report must state.
-    #[arg(long, value_name = "N")]
-    pub(crate) vmpl: Option<u32>,
-    /// Accept guests whose policy allows debugging.
-    #[arg(long)]
-    pub(crate) allow_debug: bool,
-    /// SNP: accept a masked chip identifier.
-    #[arg(long)]
-    pub(crate) allow_masked_chip_id: bool,
-    /// Judge as of this time: seconds since 1970, or 2026-11-23T12:00:00Z. Without it, now.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) at: Option<String>,
-    /// Answer in JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Args, Debug)]
 pub(crate) struct ShowArgs {
-    /// A report, quote, TDREPORT, event log, certificate, revocation list, certificate table or collateral.
+    /// A report, quote, TDREPORT, event log, CoVE evidence, certificate, revocation list, certificate table or collateral.
     pub(crate) file: PathBuf,
     /// Answer in JSON.
     #[arg(long)]
@@ -360,16 +341,25 @@ pub(crate) struct MeasureArgs {
     /// The technology.
     #[arg(long, value_enum)]
     pub(crate) tee: Tee,
-    /// A bare-metal guest (ELF), or with --ovmf the kernel whose hash is measured (SNP). Without both: the built-in guest.
+    /// A Linux kernel as for `tsmsim boot`, a bare-metal guest (ELF), or with --ovmf the kernel whose hash is measured (SNP).
+    /// Without both: the built-in bare-metal guest.
     #[arg(long, value_name = "FILE")]
     pub(crate) kernel: Option<PathBuf>,
     /// An OVMF image; for TDX one with TDX metadata (TDVF), launched as QEMU does.
     #[arg(long, value_name = "FILE")]
     pub(crate) ovmf: Option<PathBuf>,
+    /// A Linux guest's initial RAM disk; with --ovmf, the one whose hash is measured (SNP).
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    pub(crate) initrd: Option<PathBuf>,
+    /// Added to a Linux guest's command line; with --ovmf, the command line whose hash is measured (SNP).
+    #[arg(long, value_name = "STR", requires = "kernel")]
+    pub(crate) append: Option<String>,
     /// Answer in JSON.
     #[arg(long)]
     pub(crate) json: bool,
-    // Last: its heading holds for all that follows.
+    // Last: their headings hold for all that follows.
+    #[command(flatten)]
+    pub(crate) linux: MeasuredLinuxArgs,
     #[command(flatten)]
     pub(crate) firmware: OvmfArgs,
 }
@@ -378,12 +368,6 @@ pub(crate) struct MeasureArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "SNP, with --ovmf")]
 pub(crate) struct OvmfArgs {
-    /// Initrd whose hash is measured.
-    #[arg(long, value_name = "FILE", requires = "ovmf", requires = "kernel")]
-    pub(crate) initrd: Option<PathBuf>,
-    /// Kernel command line whose hash is measured.
-    #[arg(long, value_name = "STR", requires = "ovmf", requires = "kernel")]
-    pub(crate) append: Option<String>,
     /// Number of vCPUs; 1 unless given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     pub(crate) vcpus: Option<u16>,
@@ -403,21 +387,6 @@ pub(crate) struct OvmfArgs {
 
 fn vcpu_types() -> clap::builder::PossibleValuesParser {
     tsmsim_vmm::loader::vmsa::cpu_models().collect::<Vec<_>>().into()
-}
-
-fn tcb_status(text: &str) -> Result<TcbStatus, String> {
-    const KNOWN: [TcbStatus; 6] = [
-        TcbStatus::UpToDate,
-        TcbStatus::SwHardeningNeeded,
-        TcbStatus::ConfigurationNeeded,
-        TcbStatus::ConfigurationAndSwHardeningNeeded,
-        TcbStatus::OutOfDate,
-        TcbStatus::OutOfDateConfigurationNeeded,
-    ];
-    KNOWN
-        .into_iter()
-        .find(|status| status.name().eq_ignore_ascii_case(text))
-        .ok_or_else(|| format!("give one of {}", KNOWN.map(TcbStatus::name).join(", ")))
 }
 
 /// Hypervisors by their reset state.
@@ -451,7 +420,7 @@ pub(crate) enum KeysAction {
         seed: SeedArg,
         #[command(flatten)]
         scenario: ScenarioArgs,
-        /// Where they go: one directory per product line of AMD's, and one for Intel.
+        /// Where they go: one directory per product line of AMD's, one for Intel, and one for CoVE.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod console;
+mod cove;
 mod failure;
 mod guest;
 mod linux;

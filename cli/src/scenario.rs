@@ -1,7 +1,7 @@
 //! Scenarios from the command line: for which technology they are.
 
 use clap::ValueEnum;
-use tsmsim_keys::{amd, intel};
+use tsmsim_keys::{amd, cove, intel};
 
 use crate::{
     args::{Scenario, ScenarioArgs, Update},
@@ -32,8 +32,17 @@ impl Scenario {
             Self::Revoked => Status(TcbStatus::Revoked),
             Self::RevokedPck => intel::Scenario::RevokedPck,
             Self::ExpiredCollateral => intel::Scenario::ExpiredCollateral,
-            Self::RevokedAsk | Self::ExpiredVek => return None,
+            Self::RevokedAsk | Self::ExpiredVek | Self::RevokedRot => return None,
         })
+    }
+
+    /// As one of CoVE's.
+    pub(crate) const fn cove(self) -> Option<cove::Scenario> {
+        match self {
+            Self::UpToDate => Some(cove::Scenario::Sound),
+            Self::RevokedRot => Some(cove::Scenario::RevokedRot),
+            _ => None,
+        }
     }
 
     fn name(self) -> String {
@@ -66,6 +75,14 @@ impl ScenarioArgs {
             return Err(Failure::Usage("--update is for --tee tdx".to_owned()));
         }
         self.scenario.unwrap_or_default().of("snp", Scenario::snp)
+    }
+
+    /// CoVE's scenario; the data sets are Intel's.
+    pub(crate) fn cove(self) -> Result<cove::Scenario, Failure> {
+        if self.update.is_some() {
+            return Err(Failure::Usage("--update is for --tee tdx".to_owned()));
+        }
+        self.scenario.unwrap_or_default().of("cove", Scenario::cove)
     }
 
     /// TDX's scenario and data set.

@@ -34,6 +34,12 @@ pub enum EvidenceError {
         /// The directory.
         path: PathBuf,
     },
+    /// The directory does not hold CoVE evidence.
+    #[error("{}: no evidence.bin in it; give a directory that `tsmsim report --out` wrote, or one of that layout", path.display())]
+    NoEvidence {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Larger than [`MAX_FILE_SIZE`].
     #[error("{}: larger than {} MiB, which no evidence is", path.display(), MAX_FILE_SIZE >> 20)]
     TooLarge {

@@ -1,13 +1,14 @@
 //! Reading, judging and showing attestation evidence and the certificates above it.
 //!
 //! The judge shares nothing with the makers of synthetic evidence but the wire formats of [`tsmsim_abi`]: a mistake of
-//! theirs is not repeated here. Nothing reads a clock, and only [`snp::Bundle::from_dir`], [`tdx::Bundle::from_dir`] and
-//! [`read_file`] touch files.
+//! theirs is not repeated here. Nothing reads a clock, and only [`snp::Bundle::from_dir`], [`tdx::Bundle::from_dir`],
+//! [`cove::Bundle::from_dir`] and [`read_file`] touch files.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`snp`] | AMD SEV-SNP: a report with ARK, ASK or ASVK, VCEK or VLEK, revocation list, certificate table |
 //! | [`tdx`] | Intel TDX (and SGX) quotes, with PCK chain and collateral; TDREPORT; event log |
+//! | [`cove`] | RISC-V CoVE: CBOR and X.509 certificates with their tokens, and the chain above |
 //! | [`x509`] | certificates and revocation lists, strictly; PEM |
 //! | [`show`] | any file of these kinds as a tree of fields |
 //! | [`Verdict`] | every check by name, and under whose root the evidence stands |
@@ -21,6 +22,7 @@
 //! # Ok::<(), tsmsim_evidence::EvidenceError>(())
 //! ```
 
+pub mod cove;
 mod error;
 mod files;
 mod hex;

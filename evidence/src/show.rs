@@ -3,7 +3,7 @@
 use tsmsim_abi::snp::tcb::ProductLine;
 
 use crate::{
-    Node, snp, tdx,
+    Node, cove, snp, tdx,
     x509::{Certificate, RevocationList, is_pem, pem_blocks, show_certificate, show_crl},
 };
 
@@ -30,6 +30,8 @@ pub enum Kind {
     EventLog,
     /// CCEL ACPI table.
     CcelTable,
+    /// CBOR certificate of a CoVE TVM. (The X.509 one is a [`Kind::Certificate`]; [`cove::is_evidence`] tells.)
+    CoveEvidence,
     /// Something else.
     Unknown,
 }
@@ -47,6 +49,7 @@ impl std::fmt::Display for Kind {
             Self::Collateral => "collateral of a quote",
             Self::EventLog => "a CC event log",
             Self::CcelTable => "a CCEL ACPI table",
+            Self::CoveEvidence => "CoVE evidence",
             Self::Unknown => "neither evidence nor a certificate",
         })
     }
@@ -57,7 +60,7 @@ impl std::fmt::Display for Kind {
 pub enum ShowError {
     /// None of the kinds.
     #[error(
-        "{size} bytes that are neither an SEV-SNP report (1184 bytes), nor a TDX quote, TDREPORT, collateral or event log, nor a certificate, revocation list (DER, PEM) or certificate table{hint}"
+        "{size} bytes that are neither an SEV-SNP report (1184 bytes), nor a TDX quote, TDREPORT, collateral or event log, nor CoVE evidence, nor a certificate, revocation list (DER, PEM) or certificate table{hint}"
     )]
     Unknown {
         /// How many bytes.
@@ -87,11 +90,11 @@ pub fn detect(bytes: &[u8]) -> Kind {
     } else if snp::read_table(bytes).is_ok_and(|entries| !entries.is_empty()) {
         Kind::CertificateTable
     } else {
-        detect_tdx(bytes)
+        detect_other(bytes)
     }
 }
 
-fn detect_tdx(bytes: &[u8]) -> Kind {
+fn detect_other(bytes: &[u8]) -> Kind {
     if tdx::is_quote(bytes) {
         Kind::Quote
     } else if tdx::is_report(bytes) {
@@ -102,6 +105,8 @@ fn detect_tdx(bytes: &[u8]) -> Kind {
         Kind::CcelTable
     } else if tdx::is_log(bytes) {
         Kind::EventLog
+    } else if cove::is_evidence(bytes) {
+        Kind::CoveEvidence
     } else {
         Kind::Unknown
     }
@@ -128,6 +133,7 @@ pub fn show(bytes: &[u8], line: Option<ProductLine>) -> Result<Node, ShowError> 
         Kind::Collateral => Ok(tdx::show_collateral(bytes)?),
         Kind::EventLog => tdx::show_log(bytes).ok_or_else(|| unknown(bytes)),
         Kind::CcelTable => tdx::show_table(bytes).ok_or_else(|| unknown(bytes)),
+        Kind::CoveEvidence => cove::show_evidence(bytes).ok_or_else(|| unknown(bytes)),
         Kind::Unknown => Err(unknown(bytes)),
     }
 }

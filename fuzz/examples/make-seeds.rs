@@ -1,9 +1,13 @@
 //! Writes the seeds of every target but `tcb_version` into `seeds/`. They follow from the default seed, so running it again
 //! changes nothing unless a format has changed.
 
+#[path = "make-seeds/linux.rs"]
+mod linux;
+
 use std::{fs, path::Path};
 
 use tsmsim_abi::{
+    cove::covg::CovgFid,
     guid::Guid,
     snp::{
         ghcb::ExitCode,
@@ -23,6 +27,7 @@ use tsmsim_abi::{
 };
 use tsmsim_fuzz::{PRIVATE_GPA, SHARED_GPA, samples, tdx};
 use tsmsim_keys::SignatureMode;
+use tsmsim_userland::drivers::uapi::{SNP_GET_REPORT, TDX_CMD_GET_REPORT0};
 use tsmsim_vmm::engine::SystemRegisters;
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -68,8 +73,12 @@ fn main() {
     dispatch();
     tdcalls();
     get_quote();
+    ecalls();
     qgs();
     quotes();
+    configfs();
+    ioctls();
+    linux::seeds();
 }
 
 fn msr() {
@@ -379,4 +388,73 @@ fn event_log() -> Vec<u8> {
         log.event(register, EventType::EV_ACTION, &[7; 48], event).expect("the area is large enough");
     }
     area
+}
+
+/// Steps of `cove_ecall`: a COVG call by its function, `a0` to `a5`; memory that is written.
+fn ecalls() {
+    let call = |seed: Seed, function: CovgFid, arguments: &[u64]| {
+        let words: Vec<u64> = arguments.iter().copied().chain([0; 6]).take(6).collect();
+        seed.put([1]).put(function.0.to_le_bytes()).words(&words)
+    };
+    let write = |seed: Seed, gpa: u32, bytes: &[u8]| seed.put([2]).put(gpa.to_le_bytes()).sized(bytes);
+    let (key, challenge, out) = (0x1000, 0x2000, 0x8000);
+    // A COSE_Key: OKP, X25519.
+    let cose_key = [&[0xa3, 1, 1, 0x20, 4, 0x21, 0x58, 32][..], &[5; 32]].concat();
+    let seed = write(write(Seed::default(), key, &cose_key), challenge, &[7; 64]);
+    let arguments = |format| [key.into(), 40, challenge.into(), format, out, 0x4000];
+    let seed = call(seed, CovgFid::GET_ATTCAPS, &[0x3000, 0x1000]);
+    let seed = call(seed, CovgFid::GET_EVIDENCE, &arguments(1));
+    call(seed, CovgFid::GET_EVIDENCE, &arguments(2)).write("cove_ecall", "evidence");
+    let seed = call(Seed::default(), CovgFid::EXTEND_MEASUREMENT, &[0x4000, 48, 6]);
+    let seed = call(seed, CovgFid::READ_MEASUREMENT, &[0x4000, 48, 6]);
+    call(seed, CovgFid::RETRIEVE_SECRET, &[0x5000, 0x1000]).write("cove_ecall", "measurements");
+    let seed = call(Seed::default(), CovgFid::SHARE_MEMORY_REGION, &[0x6000, 0x2000]);
+    let seed = call(seed, CovgFid::UNSHARE_MEMORY_REGION, &[0x7000, 0x1000]);
+    let seed = call(seed, CovgFid::ADD_MMIO_REGION, &[1 << 40, 0x1000]);
+    let seed = call(seed, CovgFid::REMOVE_MMIO_REGION, &[1 << 40, 0x1000]);
+    let seed = call(seed, CovgFid::ALLOW_EXTERNAL_INTERRUPT, &[u64::MAX]);
+    call(seed, CovgFid::DENY_EXTERNAL_INTERRUPT, &[5]).write("cove_ecall", "regions");
+    // Any registers: the probe for COVG, a0 to a7.
+    Seed::default().put([0]).words(&[0x434f_5647, 0, 0, 0, 0, 0, 3, 0x10]).write("cove_ecall", "probe");
+}
+
+fn configfs() {
+    let blob = |what: u8| [[what, 9].as_slice(), &[7; 62]].concat();
+    let entry = Seed::default().put([5, 0, 0]).sized(b"entry");
+    let report = |what| entry.clone().put([10, 0]).sized(blob(what)).put([11, 0]);
+    for (name, what) in [("refused", 0), ("nothing", 1), ("empty", 2), ("all-blobs", 3), ("report", 4)] {
+        report(what).write("userland_configfs", name);
+    }
+    let pieces = entry.clone().put([2, 0, 3, 1, 4, 0, 32, 0]).sized([1; 32]).put([4, 0, 0, 0]).sized([2; 32]);
+    pieces.put([5, 0, 11, 0]).write("userland_configfs", "inblob-in-pieces");
+    let removed = report(4).put([2, 0, 2, 0, 1, 0, 3, 0, 0, 0, 64, 0, 5, 0]);
+    removed.write("userland_configfs", "read-after-rmdir");
+    let text = entry.put([2, 0, 8, 1, 4, 0, 0, 0]).sized(b"2\n").put([5, 0, 9, 0, 11, 0, 9, 1, 11, 0]);
+    text.write("userland_configfs", "privlevel-and-provider");
+}
+
+fn ioctls() {
+    let known = |seed: Seed, command, pages, request: &[u8]| seed.put([1, command, 1, pages]).sized(request);
+    let report = |seed| known(seed, 0, 0, &[7; 64]);
+    for (name, style) in [("linux-6.12", 0), ("linux-6.16", 1)] {
+        let seed = known(report(Seed::default().put([style])), 1, 0, &[0; 32]);
+        let seed = known(known(seed, 2, 1, &[7; 64]), 2, 4, &[7; 64]);
+        let by_configfs = seed.put([5, 0, 0, 0, 0, 0]).sized([7; 64]);
+        let wild = by_configfs.put([0]).put(SNP_GET_REPORT.to_le_bytes()).sized([1; 32]);
+        wild.put([2]).put(SNP_GET_REPORT.to_le_bytes()).put([0; 2]).write("sev_guest_ioctl", name);
+    }
+    // Point 10: the host's error of a guest request; 6: the response page; 5: the report.
+    let busy = Seed::default().put([0, 4, 10, 0]).words(&[2]).put([3]);
+    report(busy).write("sev_guest_ioctl", "busy-host");
+    let flipped = Seed::default().put([0, 4, 6, 1, 0, 2, 1]);
+    report(report(flipped)).write("sev_guest_ioctl", "response-with-a-flipped-bit");
+    for (name, first) in
+        [("linux-6.12", 0), ("linux-6.16-delayed", 2 | 2 << 2), ("linux-7.1-late", 3 | 4 << 2)]
+    {
+        let seed = Seed::default().put([first, 1]).put([7; 64]);
+        let seed =
+            seed.put([5, 0, 0, 0, 0, 0]).sized([7; 64]).put([15, 0, 0]).sized([3; 48]).put([7, 0, 0, 48]);
+        let wild = seed.put([0]).put(TDX_CMD_GET_REPORT0.to_le_bytes()).sized([1; 64]).put([2, 0, 0, 0]);
+        wild.write("tdx_guest_ioctl", name);
+    }
 }

@@ -17,9 +17,11 @@ use tsmsim_simulator::{
     },
 };
 
+pub mod cove;
 pub mod op;
 pub mod samples;
 pub mod tdx;
+pub mod userland;
 
 /// Guest memory in bytes: enough for three 2 MiB pages.
 pub const RAM: usize = 6 << 20;

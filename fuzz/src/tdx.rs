@@ -3,7 +3,7 @@
 //! A TD is launched once per thread (its quoting enclave takes certificates and signatures); every run gets a clone of it and
 //! memory of its own.
 
-use std::{cell::OnceCell, thread::LocalKey};
+use std::{cell::OnceCell, thread::LocalKey, time::Duration};
 
 use tsmsim_abi::tdx::{
     leaf::{LeafAndVersion, TdcallLeaf, VmcallControl},
@@ -16,7 +16,7 @@ use tsmsim_keys::{Seed, SignatureMode};
 use tsmsim_simulator::{
     snp::guest::World,
     tdx::{
-        guest::default_params,
+        guest::{InProcessTdGuest, default_params},
         machine::{Action, LaunchPlan, Machine, PlannedPage},
         platform::{TdxPlatform, TdxPlatformConfig},
         qgs::QuoteService,
@@ -76,6 +76,23 @@ fn launch(quote_delay_ns: Option<u64>) -> Machine {
     let action = tdcall(&mut machine, &mut world, 0, &mut registers);
     assert_eq!((action, registers[Gpr::R10]), (Action::Resume, 0), "the pages are shared");
     machine
+}
+
+/// A TD of one VCPU without a virtual machine, whose host takes this long for a quote.
+pub fn guest(delay: Option<Duration>) -> InProcessTdGuest {
+    thread_local! {
+        static PLATFORM: OnceCell<TdxPlatform> = const { OnceCell::new() };
+    }
+    let platform = PLATFORM.with(|cell| cell.get_or_init(|| platform(SignatureMode::Randomized)).clone());
+    let plan = LaunchPlan {
+        params: default_params(),
+        ram: std::iter::once(0..RAM as u64).collect(),
+        vcpus: 1,
+        pages: Vec::new(),
+    };
+    let quote_delay_ns = delay.and_then(|delay| u64::try_from(delay.as_nanos()).ok());
+    let config = HostConfig { quote_delay_ns, ..HostConfig::default() };
+    InProcessTdGuest::launch(platform, config, plan, world()).expect("the TD launches")
 }
 
 /// Registers of a TDVMCALL, with R12 to R15.

@@ -5,13 +5,14 @@
 //! clock, and the only randomness is that of [`SignatureMode::Randomized`] signatures.
 //!
 //! **None of this is to be trusted by anyone but a test.** [`Seed::DEFAULT`] and all that is derived from it is published;
-//! and every hierarchy, whatever its seed, is marked: see [`amd`] and [`intel`].
+//! and every hierarchy, whatever its seed, is marked: see [`amd`], [`intel`] and [`cove`].
 //!
 //! | module | what it gives |
 //! |---|---|
 //! | [`seed`] | the seed, derivation, and the table of labels |
 //! | [`amd`] | ARK, ASK, ASVK, VCEK, VLEK and revocation lists for Milan, Genoa and Turin |
 //! | [`intel`] | root, PCK CAs, PCK certificates, TCB signing, attestation keys, revocation lists, TCB info, QE identity |
+//! | [`cove`] | CoVE: a manufacturer's root, and the layers of DICE from the root of trust to a TVM |
 //! | [`certificate`], [`crl`] | certificates and lists before and after signing, every field open to change |
 //! | [`rsa_key`], [`ecdsa`] | the keys, and how they sign |
 //!
@@ -19,6 +20,7 @@
 
 pub mod amd;
 pub mod certificate;
+pub mod cove;
 pub mod crl;
 pub mod ecdsa;
 mod error;

@@ -6,6 +6,8 @@
 //!
 //! # Labels
 //!
+//! CoVE's CDIs are not derived by labels but as its specification says ([`crate::cove::Cdi`]); only what they begin with is.
+//!
 //! *line* is `Milan`, `Genoa` or `Turin`; *hwid* the meaningful bytes of the chip identifier (64, on Turin 8); *tcb* the
 //! eight bytes of `TCB_VERSION`; *n* one byte that counts candidates from 0.
 //!
@@ -28,6 +30,9 @@
 //! | `intel`, `attestation`, PPID, CPUSVN, *n* | 32 | candidate for the attestation key's P-256 scalar |
 //! | `intel`, `ppid`, *number* (four bytes, little-endian) | 16 | PPID of a made-up platform |
 //! | `intel`, `platform-instance`, *number* | 16 | `PlatformInstanceID` of a made-up platform |
+//! | `cove`, `root`, *n* | 32 | candidate for the root's P-256 scalar |
+//! | `cove`, `uds`, *number* | 32 | unique device secret (UDS) of a device |
+//! | `cove`, `p256`, *n* (below a UDS or CDI) | 32 | candidate for that layer's P-256 scalar |
 
 use hkdf::Hkdf;
 use rand_chacha::ChaCha20Rng;

@@ -1,8 +1,8 @@
 //! Types that hold secrets cannot be printed. That they can is a compile error here.
 
 use tsmsim_keys::amd::{EndorsementKey, Hierarchy, HierarchyBuilder};
-use tsmsim_keys::intel;
 use tsmsim_keys::{CertificateDraft, CrlDraft, EcdsaP256Key, EcdsaP384Key, RsaKey, Secret, Seed};
+use tsmsim_keys::{cove, intel};
 
 /// If the type implements the trait, two implementations of `Ambiguous` fit, inference fails, and so does the build.
 macro_rules! assert_not_implemented {
@@ -22,14 +22,16 @@ macro_rules! assert_not_implemented {
 assert_not_implemented!(
     std::fmt::Debug: Seed, Secret<32>, RsaKey, EcdsaP256Key, EcdsaP384Key, EndorsementKey, Hierarchy, HierarchyBuilder,
     CertificateDraft, CrlDraft, intel::PckKey, intel::Hierarchy, intel::HierarchyBuilder, intel::JsonDraft<()>,
+    cove::Cdi, cove::Device, cove::AttestationKey, cove::Chain, cove::Hierarchy, cove::HierarchyBuilder,
 );
 assert_not_implemented!(
     std::fmt::Display: Seed, Secret<32>, RsaKey, EcdsaP256Key, EcdsaP384Key, EndorsementKey, Hierarchy, HierarchyBuilder,
     CertificateDraft, CrlDraft, intel::PckKey, intel::Hierarchy, intel::HierarchyBuilder, intel::JsonDraft<()>,
+    cove::Cdi, cove::Device, cove::AttestationKey, cove::Chain, cove::Hierarchy, cove::HierarchyBuilder,
 );
 // Comparing secrets byte by byte tells by its time how much was right.
 assert_not_implemented!(
-    PartialEq: Seed, Secret<32>, RsaKey, EcdsaP256Key, EcdsaP384Key, EndorsementKey, intel::PckKey
+    PartialEq: Seed, Secret<32>, RsaKey, EcdsaP256Key, EcdsaP384Key, EndorsementKey, intel::PckKey, cove::Cdi, cove::AttestationKey
 );
 
 fn assert_wiped_when_dropped<T: zeroize::ZeroizeOnDrop>() {}
@@ -38,6 +40,7 @@ fn assert_wiped_when_dropped<T: zeroize::ZeroizeOnDrop>() {}
 fn seeds_and_secrets_are_wiped_when_dropped() {
     assert_wiped_when_dropped::<Seed>();
     assert_wiped_when_dropped::<Secret<48>>();
+    assert_wiped_when_dropped::<cove::Cdi>();
 }
 
 #[test]
@@ -49,4 +52,7 @@ fn hierarchies_go_across_threads() {
     check::<intel::Hierarchy>();
     check::<intel::HierarchyBuilder>();
     check::<intel::PckKey>();
+    check::<cove::Hierarchy>();
+    check::<cove::HierarchyBuilder>();
+    check::<cove::Chain>();
 }

@@ -48,6 +48,11 @@ points! {
     TDX_REPORT = "tdx.report", "a TDREPORT with its MAC, before it is written to the guest";
     TDX_VMCALL = "tdx.vmcall", "a TDG.VP.VMCALL, before it is served: the status in R10";
     TDX_QUOTE = "tdx.quote", "the answer to GetQuote, before it is written to the guest: its bytes, or its status";
+    COVE_COVH = "cove.covh", "a COVH call of the host, before its checks: the error";
+    COVE_ECALL = "cove.ecall", "a COVG call, before its checks: the error in a0";
+    COVE_CONVERSION = "cove.conversion", "the host's part of share or unshare: the error in a0";
+    COVE_TOKEN = "cove.token", "the claims of a TVM token, before it is signed";
+    COVE_EVIDENCE = "cove.evidence", "a TVM's certificate, signed, before it is written to the guest";
 }
 
 /// What is to go wrong. A point applies the actions that make sense for it and journals the others as ignored.

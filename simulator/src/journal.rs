@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::{
+    cove,
     fault::{FaultAction, FaultPoint},
     snp, tdx,
 };
@@ -17,6 +18,8 @@ pub enum Event {
     Snp(snp::event::SnpEvent),
     /// Of a TD, its host or the TDX module.
     Tdx(tdx::event::TdxEvent),
+    /// Of a TVM, its host or the TSM.
+    Cove(cove::event::CoveEvent),
     /// A fault was wanted at a point.
     Fault {
         /// Where.

@@ -8,9 +8,11 @@
 //! |---|---|
 //! | [`snp`] | AMD SEV-SNP: the secure processor's firmware, and the hypervisor's side of the GHCB protocol |
 //! | [`tdx`] | Intel TDX: the module, the host's side of TDVMCALL, the quoting enclave and its service |
+//! | [`cove`] | RISC-V CoVE: the TSM with its layers of attestation, a TVM and its host |
 //! | [`fault`] | where faults can be injected |
 //! | [`journal`] | what happened: requests, violations, faults |
 
+pub mod cove;
 pub mod env;
 pub mod fault;
 pub mod journal;

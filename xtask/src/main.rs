@@ -6,6 +6,7 @@ mod build;
 mod context;
 mod failure;
 mod fuzz;
+mod kernel;
 mod process;
 mod setup;
 mod suite;
@@ -22,7 +23,10 @@ Usage: cargo xtask COMMAND
   setup                  install what the tests need, under target/ where that is possible; cached
   build                  build the guests and the tsmsim program (release)
   demo [ARGS...]         build, then run `tsmsim demo ARGS...` and pass on its exit status
-  test [STEP...]         set up, then run every step (or those named), and print a table of the results
+  kernel                 build a small Linux for guests on a slow KVM, from Debian's sources (3 to 10 minutes); cached
+  test [--kvm-linux] [STEP...]
+                         set up, then run every step (or those named), and print a table of the results;
+                         with --kvm-linux, or under CI where there is a KVM, build that kernel as well
   fuzz [TARGET] [--seconds N | --runs N]
                          fuzz one target or all with stable Rust and libFuzzer (default: 20000 runs)
   help                   this text
@@ -54,6 +58,7 @@ fn dispatch(context: &Context, arguments: &[String]) -> Result<u8, Failure> {
     match command {
         "setup" => nothing_more(command, rest).and_then(|()| setup::everything(context)).map(|()| 0),
         "build" => nothing_more(command, rest).and_then(|()| build::everything(context)).map(|()| 0),
+        "kernel" => nothing_more(command, rest).and_then(|()| kernel::build(context)).map(|()| 0),
         "demo" => build::demo(context, rest),
         "test" => suite::run(context, rest),
         "fuzz" => fuzz::Options::parse(rest).and_then(|options| fuzz::run(context, &options)).map(|()| 0),

@@ -25,21 +25,28 @@ const REQUIREMENTS: &str = include_str!("../python-requirements.txt");
 const OVMF_IN_PACKAGE: &str = "usr/share/ovmf/OVMF.fd";
 
 /// A program that may come with the system: how to see that it is there, and which Debian packages bring it.
-struct Program {
-    name: &'static str,
-    why: &'static str,
-    probe: &'static [&'static str],
-    packages: &'static [&'static str],
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    pub(crate) why: &'static str,
+    pub(crate) probe: &'static [&'static str],
+    pub(crate) packages: &'static [&'static str],
 }
 
-const C_COMPILER: Program = Program {
+pub(crate) const C_COMPILER: Program = Program {
     name: "a C compiler",
     why: "aws-lc-sys is C",
     probe: &["cc", "--version"],
     packages: &["gcc", "libc6-dev"],
 };
 
-const FOR_TESTS: [Program; 5] = [
+const QEMU: Program = Program {
+    name: "QEMU",
+    why: "the processor of stock kernels where KVM is missing or slow",
+    probe: &["qemu-system-x86_64", "--version"],
+    packages: &["qemu-system-x86"],
+};
+
+const FOR_TESTS: [Program; 7] = [
     C_COMPILER,
     Program {
         name: "a C++ compiler",
@@ -60,10 +67,17 @@ const FOR_TESTS: [Program; 5] = [
         packages: &["python3", "python3-venv"],
     },
     Program {
-        name: "QEMU",
-        why: "the processor of stock kernels where KVM is missing or slow",
-        probe: &["qemu-system-x86_64", "--version"],
-        packages: &["qemu-system-x86"],
+        name: "fusermount3",
+        why: "users may mount FUSE by it: `tsmsim run --no-namespace`",
+        probe: &["fusermount3", "--version"],
+        packages: &["fuse3"],
+    },
+    QEMU,
+    Program {
+        name: "a static busybox",
+        why: "a shell for guests that have nothing else",
+        probe: &["busybox", "true"],
+        packages: &["busybox-static"],
     },
 ];
 
@@ -85,6 +99,12 @@ pub(crate) fn everything(context: &Context) -> Result<(), Failure> {
 pub(crate) fn for_build(context: &Context) -> Result<(), Failure> {
     rust_targets(context)?;
     programs(context, &[C_COMPILER])
+}
+
+/// What `tsmsim demo` can do without, but then boots no stock kernel: QEMU, and the newest kernel.
+pub(crate) fn for_demo(context: &Context) -> Result<(), Failure> {
+    programs(context, &[QEMU])?;
+    kernels::install_newest(context)
 }
 
 /// The firmware image to measure, if it is there.
@@ -135,7 +155,7 @@ fn rust_target(context: &Context, target: &str, what: &str) -> Result<(), Failur
 }
 
 /// Programs of the system: those that are missing come from Debian's packages.
-fn programs(context: &Context, wanted: &[Program]) -> Result<(), Failure> {
+pub(crate) fn programs(context: &Context, wanted: &[Program]) -> Result<(), Failure> {
     let missing = missing(context, wanted);
     if missing.is_empty() {
         return Ok(());
@@ -222,7 +242,7 @@ fn download(context: &Context, into: &Path, package: &str) -> Result<(), Failure
 }
 
 /// The file in `directory` with this prefix that was changed last.
-fn newest_package(directory: &Path, prefix: &str) -> Option<PathBuf> {
+pub(crate) fn newest_package(directory: &Path, prefix: &str) -> Option<PathBuf> {
     let entries = fs::read_dir(directory).ok()?.flatten();
     entries
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
@@ -261,7 +281,7 @@ fn python_packages(context: &Context) -> Result<(), Failure> {
     fs::write(&stamp, REQUIREMENTS).map_err(|error| Failure::new(format!("{}: {error}", stamp.display())))
 }
 
-fn say(what: &str) {
+pub(crate) fn say(what: &str) {
     println!("xtask: installing {what}");
 }
 

@@ -9,6 +9,7 @@ use crate::build::{self, GUEST_LINUX_VARIABLE, GUEST_VARIABLE};
 use crate::context::Context;
 use crate::failure::{FAILED, Failure};
 use crate::fuzz;
+use crate::kernel;
 use crate::process;
 use crate::setup::{self, clients::CLIENTS, kernels::KERNELS};
 use crate::summary::{self, Counts, Outcome, Verdict};
@@ -25,8 +26,12 @@ struct Step {
     run: fn(&Context, &mut Counts) -> Result<(), Failure>,
 }
 
-const STEPS: [Step; 8] = [
+/// The step that is not always taken.
+const KERNEL: &str = "kernel";
+
+const STEPS: [Step; 9] = [
     Step { name: "setup", needs: &[], run: |context, _| setup::everything(context) },
+    Step { name: KERNEL, needs: &["setup"], run: |context, _| kernel::build(context) },
     Step { name: "format", needs: &[], run: |context, _| format(context) },
     Step { name: "lint", needs: &["setup"], run: |context, _| lint(context) },
     Step { name: "docs", needs: &["setup"], run: |context, _| docs(context) },
@@ -50,11 +55,18 @@ pub(crate) fn names() -> Vec<&'static str> {
 }
 
 /// Runs the steps that were named, or all; gives the exit status.
-pub(crate) fn run(context: &Context, wanted: &[String]) -> Result<u8, Failure> {
-    if let Some(unknown) = wanted.iter().find(|name| !names().contains(&name.as_str())) {
+pub(crate) fn run(context: &Context, arguments: &[String]) -> Result<u8, Failure> {
+    let (options, wanted): (Vec<_>, Vec<_>) =
+        arguments.iter().map(String::as_str).partition(|argument| *argument == "--kvm-linux");
+    let with_kernel = !options.is_empty() || wanted.contains(&KERNEL) || context.ci && has_kvm();
+    if let Some(unknown) = wanted.iter().find(|name| !names().contains(name)) {
         return Err(Failure::usage(format!("there is no step `{unknown}`, but: {}", names().join(", "))));
     }
-    let steps = STEPS.iter().filter(|step| wanted.is_empty() || wanted.iter().any(|name| name == step.name));
+    let steps = STEPS.iter().filter(|step| {
+        let asked =
+            wanted.is_empty() || wanted.contains(&step.name) || step.name == KERNEL && !options.is_empty();
+        asked && (step.name != KERNEL || with_kernel)
+    });
     let mut outcomes = Vec::new();
     let mut failures = Vec::new();
     for step in steps {
@@ -67,6 +79,11 @@ pub(crate) fn run(context: &Context, wanted: &[String]) -> Result<u8, Failure> {
     }
     println!("\n{}", summary::table(&outcomes).trim_end());
     Ok(if outcomes.iter().all(|outcome| outcome.verdict == Verdict::Passed) { 0 } else { worst(&failures) })
+}
+
+/// Whether tests that need the small kernel could run.
+fn has_kvm() -> bool {
+    fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
 }
 
 /// Lacking something is told apart from failing only if nothing else went wrong.
@@ -158,6 +175,7 @@ fn pass_on(context: &Context, command: &mut Command) {
         (GUEST_VARIABLE, Some(context.guest_elf())),
         (GUEST_LINUX_VARIABLE, Some(context.guest_linux_elf())),
         (PROGRAM_VARIABLE, Some(context.program())),
+        (kernel::VARIABLE, kernel::file(context)),
         (setup::OVMF_VARIABLE, setup::ovmf_file(context)),
         (setup::MEASURE_VARIABLE, setup::measure_program(context)),
         (setup::PYTHON_VARIABLE, setup::python(context)),

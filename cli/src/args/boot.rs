@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::{PlatformArgs, Tee, UserData};
+use super::{PlatformArgs, Profile, Tee, UserData};
 
 /// What executes the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -80,7 +80,7 @@ pub(crate) struct LinuxArgs {
     #[arg(long, value_name = "STR", default_value = "")]
     pub(crate) append: String,
     /// Memory, which is part of the launch measurement.
-    #[arg(long, value_name = "MiB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(64..=3072))]
+    #[arg(long, value_name = "MiB", default_value_t = DEFAULT_MEMORY, value_parser = memory())]
     pub(crate) mem: u64,
     /// Copy a file or a directory into the guest; may be given several times.
     #[arg(long, value_name = "HOST:GUEST", value_parser = AddedFile::parse)]
@@ -88,6 +88,50 @@ pub(crate) struct LinuxArgs {
     /// The program that runs in the guest, and its arguments. Without it, the built-in check, which obtains evidence.
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// What the measurement of a Linux guest depends on besides its kernel: the same options as those of `tsmsim boot`.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "A Linux guest, as for tsmsim boot")]
+pub(crate) struct MeasuredLinuxArgs {
+    /// What will execute the guest: it decides where the C-bit is; auto unless given.
+    #[arg(long, value_enum, requires = "kernel")]
+    pub(crate) engine: Option<EngineChoice>,
+    /// SNP: the platform, whose processor the guest is told of; genoa unless given.
+    #[arg(long, value_enum, requires = "kernel")]
+    pub(crate) profile: Option<Profile>,
+    /// The kernel's modules: lib/modules/RELEASE.
+    #[arg(long, value_name = "DIR", requires = "kernel")]
+    pub(crate) modules: Option<PathBuf>,
+    /// Memory; 512 unless given.
+    #[arg(long, value_name = "MiB", requires = "kernel", value_parser = memory())]
+    pub(crate) mem: Option<u64>,
+    /// Copy a file or a directory into the guest; may be given several times.
+    #[arg(long, value_name = "HOST:GUEST", requires = "kernel", value_parser = AddedFile::parse)]
+    pub(crate) add: Vec<AddedFile>,
+    /// The program that runs in the guest, and its arguments.
+    #[arg(last = true, value_name = "CMD", requires = "kernel")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Memory of a guest when none is given.
+pub(crate) const DEFAULT_MEMORY: u64 = 512;
+
+fn memory() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(64..=3072)
+}
+
+impl MeasuredLinuxArgs {
+    /// Whether any of them was given.
+    pub(crate) const fn any(&self) -> bool {
+        let Self { engine, profile, modules, mem, add, command } = self;
+        engine.is_some()
+            || profile.is_some()
+            || modules.is_some()
+            || mem.is_some()
+            || !add.is_empty()
+            || !command.is_empty()
+    }
 }
 
 #[cfg(test)]

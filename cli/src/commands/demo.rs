@@ -1,5 +1,8 @@
 //! `tsmsim demo`: everything that this machine can do, as one table of verified evidence.
 
+mod cove;
+mod stock;
+
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -61,14 +64,16 @@ const QUOTES: [(Profile, u8); 2] = [(Profile::Tdx10, 4), (Profile::Tdx15, 5)];
 struct Row {
     name: String,
     /// Version of the report or quote.
-    report_version: u32,
-    key: &'static str,
+    report_version: Option<u32>,
+    key: Option<&'static str>,
     /// Checks of the guest's that passed, and all; `None` where nothing ran in a virtual machine.
     checks: Option<(usize, usize)>,
-    measurement: [u8; 48],
+    measurement: Option<[u8; 48]>,
     took: Duration,
     /// Why it is refused; `None` if all is well.
     refused: Option<String>,
+    /// What is lacking; the guest was not run then.
+    lacking: Option<String>,
 }
 
 /// Runs the command.
@@ -87,12 +92,14 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
             rows.push(quote_under_kvm(args, &guest, profile, quote_version)?);
         }
     }
+    rows.extend(stock::rows(args)?);
     for scene in SCENES {
         rows.push(scene.in_process(args)?);
     }
     for (profile, quote_version) in QUOTES {
         rows.push(quote(args, profile, quote_version)?);
     }
+    rows.extend(cove::rows(args)?);
     if args.json {
         print_json(&rows.iter().map(Row::to_json).collect());
     } else {
@@ -119,12 +126,13 @@ impl Scene {
     fn row(self, how: &str, described: &Platform, report_measurement: [u8; 48], took: Duration) -> Row {
         Row {
             name: self.name(how),
-            report_version: described.report_version(),
-            key: if self.csp_id.is_some() { "VLEK" } else { "VCEK" },
+            report_version: Some(described.report_version()),
+            key: Some(if self.csp_id.is_some() { "VLEK" } else { "VCEK" }),
             checks: None,
-            measurement: report_measurement,
+            measurement: Some(report_measurement),
             took,
             refused: None,
+            lacking: None,
         }
     }
 
@@ -154,7 +162,7 @@ impl Scene {
         let refused = match obtained(&console, &described, &certificates, &report_data) {
             Ok(evidence) => {
                 directory.map(|directory| evidence.write(&directory)).transpose()?;
-                evidence.judge(Some(row.measurement)).reason()
+                evidence.judge(row.measurement).reason()
             }
             Err(why) => Some(why),
         };
@@ -219,12 +227,13 @@ fn quote_under_kvm(
     let refused = refused.or_else(|| (run.end != End::Done(0)).then(|| run.end.to_string()));
     Ok(Row {
         name,
-        report_version: quote_version.into(),
-        key: "PCK",
+        report_version: Some(quote_version.into()),
+        key: Some("PCK"),
         checks: Some(run.console.count()),
-        measurement,
+        measurement: Some(measurement),
         took,
         refused,
+        lacking: None,
     })
 }
 
@@ -246,12 +255,13 @@ fn quote(args: &DemoArgs, profile: Profile, quote_version: u8) -> Result<Row, Fa
     }
     Ok(Row {
         name,
-        report_version: quote_version.into(),
-        key: "PCK",
+        report_version: Some(quote_version.into()),
+        key: Some("PCK"),
         checks: None,
-        measurement: report.td_info.mr_td,
+        measurement: Some(report.td_info.mr_td),
         took,
         refused: evidence.judge().reason(),
+        lacking: None,
     })
 }
 
@@ -279,29 +289,50 @@ fn obtained<'a>(
 }
 
 impl Row {
+    /// A guest that was not run, and why.
+    fn lacking(name: String, why: String) -> Self {
+        Self {
+            name,
+            report_version: None,
+            key: None,
+            checks: None,
+            measurement: None,
+            took: Duration::ZERO,
+            refused: None,
+            lacking: Some(why),
+        }
+    }
+
     fn to_json(&self) -> serde_json::Value {
         json!({
             "name": self.name,
             "report_version": self.report_version,
-            "signing_key": self.key.to_lowercase(),
+            "signing_key": self.key.map(str::to_lowercase),
             "checks_passed": self.checks.map(|checks| checks.0),
             "checks": self.checks.map(|checks| checks.1),
-            "measurement": hex(&self.measurement),
+            "measurement": self.measurement.map(|measurement| hex(&measurement)),
             "milliseconds": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
-            "verified": self.refused.is_none(),
+            "verified": self.lacking.is_none().then_some(self.refused.is_none()),
             "reason": self.refused,
+            "lacking": self.lacking,
         })
     }
 
     fn cells(&self) -> Vec<String> {
+        let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
+        let evidence = match (&self.lacking, &self.refused) {
+            (Some(why), _) => format!("not run: {why}"),
+            (None, Some(why)) => why.clone(),
+            (None, None) => "verified under the synthetic root".to_owned(),
+        };
         vec![
             self.name.clone(),
-            format!("v{}", self.report_version),
-            self.key.to_owned(),
-            self.checks.map_or_else(|| "-".to_owned(), |(passed, all)| format!("{passed}/{all}")),
-            format!("{}…", &hex(&self.measurement)[..16]),
-            format!("{:.1} ms", self.took.as_secs_f64() * 1000.0),
-            self.refused.clone().unwrap_or_else(|| "verified under the synthetic root".to_owned()),
+            or_dash(self.report_version.map(|version| format!("v{version}"))),
+            or_dash(self.key.map(str::to_owned)),
+            or_dash(self.checks.map(|(passed, all)| format!("{passed}/{all}"))),
+            or_dash(self.measurement.map(|measurement| format!("{}…", &hex(&measurement)[..16]))),
+            or_dash(self.lacking.is_none().then(|| format!("{:.1} ms", self.took.as_secs_f64() * 1000.0))),
+            evidence,
         ]
     }
 }
@@ -311,6 +342,7 @@ fn rendered(rows: &[Row]) -> String {
     let heading = ["guest", "report", "key", "guest's checks", "measurement", "time", "evidence"];
     format!(
         "{}\nkvm: a guest under /dev/kvm that got its report through an encrypted guest message, or as TD its quote through shared memory.\n\
+         qemu-linux: a stock Linux kernel on QEMU's processor; its own driver delivered the evidence through configfs.\n\
          in-process: the same firmware models, asked by a guest without a virtual machine.\n\
          {}\n",
         table(&heading, &cells),

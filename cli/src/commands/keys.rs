@@ -7,9 +7,10 @@ use tsmsim_abi::snp::tcb::ProductLine;
 use tsmsim_keys::{
     KeysError, Seed,
     amd::{CertificateKind, Hierarchy},
+    cove::{self, KeyAlgorithm},
     intel::{self, PckCa},
 };
-use tsmsim_simulator::tdx::platform::TdxPlatformConfig;
+use tsmsim_simulator::{cove::platform::CovePlatformConfig, tdx::platform::TdxPlatformConfig};
 
 use crate::{
     args::{KeysAction, ScenarioArgs, SeedArg},
@@ -71,7 +72,9 @@ fn export(seed: &Seed, scenario: ScenarioArgs, out: &Path) -> Result<(), Failure
         let hierarchy = amd.hierarchy(seed, line).map_err(deriving)?;
         write_all(&out.join(line.name().to_lowercase()), exported(&hierarchy).map_err(deriving)?)?;
     }
-    write_all(&out.join("intel"), exported_intel(seed, intel, update).map_err(deriving)?)
+    write_all(&out.join("intel"), exported_intel(seed, intel, update).map_err(deriving)?)?;
+    let scenario = scenario.scenario.unwrap_or_default().cove().unwrap_or_default();
+    write_all(&out.join("cove"), exported_cove(seed, scenario)?)
 }
 
 type File = (&'static str, Vec<u8>);
@@ -106,6 +109,23 @@ fn exported_intel(
         ("processor-crl.der", hierarchy.pck_crl(PckCa::Processor)?.der().to_vec()),
         ("collateral.json", collateral.to_json()?.into_bytes()),
     ])
+}
+
+/// The platform is the one that `tsmsim report` has.
+fn exported_cove(seed: &Seed, scenario: cove::Scenario) -> Result<Vec<File>, Failure> {
+    let platform = CovePlatformConfig::new().build(seed);
+    let platform = platform.map_err(|error| Failure::because("building the platform", error))?;
+    let files = || -> Result<Vec<File>, KeysError> {
+        let root = platform.hierarchy().root()?;
+        Ok(vec![
+            ("root.der", root.der().to_vec()),
+            ("root.pem", root.pem().into_bytes()),
+            ("chain-ed25519.pem", platform.chain(KeyAlgorithm::Ed25519).pem().into_bytes()),
+            ("chain-p256.pem", platform.chain(KeyAlgorithm::P256).pem().into_bytes()),
+            ("crl.der", scenario.crl(platform.hierarchy(), platform.device())?.der().to_vec()),
+        ])
+    };
+    files().map_err(|error| Failure::because("deriving keys", error))
 }
 
 fn exported(hierarchy: &Hierarchy) -> Result<Vec<File>, KeysError> {
@@ -154,6 +174,7 @@ fn fingerprints(seed: &Seed) -> Result<Vec<[String; 4]>, KeysError> {
             ]);
         }
     }
+    let cove = cove::Hierarchy::new(seed);
     let intel = intel::Hierarchy::new(seed);
     for (name, certificate) in [
         ("root", intel.root()?),
@@ -168,5 +189,9 @@ fn fingerprints(seed: &Seed) -> Result<Vec<[String; 4]>, KeysError> {
             certificate.public_key_fingerprint()?.to_string(),
         ]);
     }
+    let root = cove.root()?;
+    let fingerprints = [root.fingerprint().to_string(), root.public_key_fingerprint()?.to_string()];
+    let [certificate, key] = fingerprints;
+    rows.push(["CoVE".to_owned(), "root".to_owned(), certificate, key]);
     Ok(rows)
 }

@@ -2,18 +2,36 @@
 
 use serde_json::json;
 use tsmsim_abi::tdx::tdvf::Tdvf;
-use tsmsim_simulator::{snp::launch::LaunchDigest, tdx::tdvf};
-use tsmsim_vmm::loader::{
-    ovmf::{self, DirectBoot, Ovmf, OvmfError},
-    td,
-    vmsa::{VmmType, cpu_signature},
+use tsmsim_keys::{Seed, SignatureMode};
+use tsmsim_simulator::{
+    snp::{firmware::Firmware, launch::LaunchDigest},
+    tdx::{guest::default_params, tdvf, vmcall::HostConfig},
+};
+use tsmsim_vmm::{
+    cc::{
+        linux::{SnpLinux, TdxLinux, measure_snp, measure_tdx},
+        tdx::Surroundings,
+    },
+    loader::{
+        ovmf::{self, DirectBoot, Ovmf, OvmfError},
+        td,
+        vmsa::{VmmType, cpu_signature},
+    },
 };
 
 use crate::{
-    args::{MeasureArgs, OvmfArgs, Tee, Vmm},
+    args::{
+        DEFAULT_MEMORY, EngineChoice, LinuxArgs, MeasureArgs, MeasuredLinuxArgs, OvmfArgs, Profile, Tee, Vmm,
+    },
     failure::Failure,
     guest,
+    linux::{
+        engine::Engine,
+        image::{Image, is_linux},
+    },
     output::{hex, print, print_json, read_file},
+    snp::platform,
+    tdx,
 };
 
 /// CPU model unless one is given.
@@ -23,9 +41,14 @@ const DEFAULT_FEATURES: u64 = 1;
 
 /// Runs the command.
 pub(crate) fn run(args: &MeasureArgs) -> Result<(), Failure> {
-    let (tee, measurement) = match args.tee {
-        Tee::Snp => ("snp", of_snp_guest(args)?),
-        Tee::Tdx => ("tdx", of_td(args)?),
+    let tee = match args.tee {
+        Tee::Snp => "snp",
+        Tee::Tdx => "tdx",
+    };
+    let measurement = match (linux(args)?, args.tee) {
+        (Some(linux), _) => of_linux(args, &linux)?,
+        (None, Tee::Snp) => of_snp_guest(args)?,
+        (None, Tee::Tdx) => of_td(args)?,
     };
     let measurement = hex(&measurement);
     if args.json {
@@ -36,12 +59,76 @@ pub(crate) fn run(args: &MeasureArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The Linux guest, if the kernel is Linux. Its options go with no other guest.
+fn linux(args: &MeasureArgs) -> Result<Option<LinuxArgs>, Failure> {
+    let kernel = args.kernel.as_deref().filter(|_| args.ovmf.is_none());
+    if kernel.map(read_file).transpose()?.is_some_and(|bytes| is_linux(&bytes)) {
+        if args.firmware.any() {
+            let text = "--vcpus, --vcpu-type, --vcpu-sig, --vmm-type and --guest-features go with --ovmf";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        let MeasuredLinuxArgs { modules, mem, add, command, .. } = &args.linux;
+        return Ok(Some(LinuxArgs {
+            kernel: args.kernel.clone(),
+            modules: modules.clone(),
+            initrd: args.initrd.clone(),
+            append: args.append.clone().unwrap_or_default(),
+            mem: mem.unwrap_or(DEFAULT_MEMORY),
+            add: add.clone(),
+            command: command.clone(),
+        }));
+    }
+    if args.linux.any() {
+        let text =
+            "--engine, --profile, --modules, --mem, --add and CMD are for a Linux kernel without --ovmf";
+        return Err(Failure::Usage(text.to_owned()));
+    }
+    let hashed = args.initrd.is_some() || args.append.is_some();
+    if hashed && args.ovmf.is_none() {
+        let text = "--initrd and --append are for a Linux kernel, or go with --ovmf; this kernel is a bare-metal guest";
+        return Err(Failure::Usage(text.to_owned()));
+    }
+    Ok(None)
+}
+
+/// A Linux guest as `tsmsim boot` launches it. What the report is to carry makes no difference.
+fn of_linux(args: &MeasureArgs, linux: &LinuxArgs) -> Result<[u8; 48], Failure> {
+    let image = Image::new(linux, args.tee, &[0; 64])?;
+    let engine = Engine::new(args.linux.engine.unwrap_or(EngineChoice::Auto), args.tee)?;
+    let boot = image.boot();
+    match args.tee {
+        Tee::Snp => {
+            let platform = platform::of_profile(args.linux.profile, engine.c_bit())?;
+            let snp = SnpLinux::new(Firmware::new(platform), engine.c_bit());
+            let digest = match &engine {
+                Engine::Qemu => measure_snp(&boot, &snp)?,
+                Engine::Kvm { linux, .. } => linux.measure_snp(&boot, &snp)?,
+            };
+            Ok(*digest.as_bytes())
+        }
+        Tee::Tdx => {
+            let profile = args.linux.profile.unwrap_or(Profile::Tdx15);
+            let platform = tdx::local::platform(profile, false, SignatureMode::default(), &Seed::DEFAULT)?;
+            let tdx = TdxLinux {
+                platform,
+                host: HostConfig::default(),
+                params: default_params(),
+                surroundings: Surroundings::default(),
+            };
+            Ok(match &engine {
+                Engine::Qemu => measure_tdx(&boot, &tdx)?,
+                Engine::Kvm { linux, .. } => linux.measure_tdx(&boot, &tdx)?,
+            })
+        }
+    }
+}
+
 fn of_snp_guest(args: &MeasureArgs) -> Result<[u8; 48], Failure> {
     let digest = match &args.ovmf {
         Some(image) => {
             let image = read_file(image)?;
             let kernel = args.kernel.as_deref().map(read_file).transpose()?;
-            of_ovmf(&image, kernel.as_deref(), &args.firmware)?
+            of_ovmf(&image, kernel.as_deref(), args)?
         }
         None => *guest::load(args.kernel.as_deref())?.measure(),
     };
@@ -50,14 +137,7 @@ fn of_snp_guest(args: &MeasureArgs) -> Result<[u8; 48], Failure> {
 
 /// `MRTD`. What the firmware measures into RTMRs depends on the host, so it is not told.
 fn of_td(args: &MeasureArgs) -> Result<[u8; 48], Failure> {
-    let OvmfArgs { initrd, append, vcpus, vcpu_type, vcpu_sig, vmm_type, guest_features } = &args.firmware;
-    let snp_only = initrd.is_some()
-        || append.is_some()
-        || vcpus.is_some()
-        || vcpu_type.is_some()
-        || vcpu_sig.is_some()
-        || vmm_type.is_some()
-        || guest_features.is_some();
+    let snp_only = args.initrd.is_some() || args.append.is_some() || args.firmware.any();
     if snp_only {
         let text = "--initrd, --append, --vcpus, --vcpu-type, --vcpu-sig, --vmm-type and --guest-features are for --tee snp: \
                     MRTD does not depend on them";
@@ -85,6 +165,18 @@ fn of_td(args: &MeasureArgs) -> Result<[u8; 48], Failure> {
     }
 }
 
+impl OvmfArgs {
+    /// Whether any of them was given.
+    const fn any(&self) -> bool {
+        let Self { vcpus, vcpu_type, vcpu_sig, vmm_type, guest_features } = self;
+        vcpus.is_some()
+            || vcpu_type.is_some()
+            || vcpu_sig.is_some()
+            || vmm_type.is_some()
+            || guest_features.is_some()
+    }
+}
+
 impl From<Vmm> for VmmType {
     fn from(vmm: Vmm) -> Self {
         match vmm {
@@ -95,9 +187,10 @@ impl From<Vmm> for VmmType {
     }
 }
 
-fn of_ovmf(image: &[u8], kernel: Option<&[u8]>, args: &OvmfArgs) -> Result<LaunchDigest, Failure> {
+fn of_ovmf(image: &[u8], kernel: Option<&[u8]>, args: &MeasureArgs) -> Result<LaunchDigest, Failure> {
     let initrd = args.initrd.as_deref().map(read_file).transpose()?.unwrap_or_default();
     let append = args.append.as_deref().unwrap_or_default();
+    let args = &args.firmware;
     let boot = kernel.map(|kernel| DirectBoot { kernel, initrd: &initrd, append });
     let signature = match args.vcpu_sig {
         Some(bits) => {

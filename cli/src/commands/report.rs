@@ -6,8 +6,9 @@ use tsmsim_evidence::Verdict;
 use tsmsim_simulator::snp::guest::ExtendedReport;
 
 use crate::{
-    args::{ReportArgs, Tee, UserData},
+    args::{EvidenceTee, ReportArgs, UserData},
     commands::{keys::seed, verify::accepted},
+    cove,
     failure::Failure,
     output::{print, print_json, read_file},
     snp::{evidence::Evidence, local::Local, platform},
@@ -17,9 +18,13 @@ use crate::{
 /// Runs the command.
 pub(crate) fn run(args: &ReportArgs) -> Result<(), Failure> {
     let inblob = user_data(&args.user_data)?;
+    if args.format.is_some() && args.tee != EvidenceTee::Cove {
+        return Err(Failure::Usage("--format is for --tee cove".to_owned()));
+    }
     let (description, verdict) = match args.tee {
-        Tee::Snp => snp_report(args, inblob)?,
-        Tee::Tdx => tdx_quote(args, &inblob)?,
+        EvidenceTee::Snp => snp_report(args, inblob)?,
+        EvidenceTee::Tdx => tdx_quote(args, &inblob)?,
+        EvidenceTee::Cove => cove_evidence(args, &inblob)?,
     };
     if args.json {
         print_json(&description);
@@ -85,6 +90,27 @@ fn tdx_quote(args: &ReportArgs, inblob: &[u8; 64]) -> Result<(Value, Verdict), F
         .and_then(|evidence| evidence.with_scenario(scenario, update))
         .map_err(|error| Failure::because("issuing collateral", error))?
         .with_event_log(event_log);
+    Ok((evidence.write(&args.out)?, evidence.judge()))
+}
+
+fn cove_evidence(args: &ReportArgs, inblob: &[u8; 64]) -> Result<(Value, Verdict), Failure> {
+    let other =
+        args.vmpl.is_some() || args.policy.is_some() || args.host_data.is_some() || !args.event.is_empty();
+    if other {
+        let text = "--vmpl, --policy and --host-data are for --tee snp, --event is for --tee tdx";
+        return Err(Failure::Usage(text.to_owned()));
+    }
+    let scenario = args.platform.scenario.cove()?;
+    let seed = seed(args.platform.seed.as_deref())?;
+    let described = cove::local::build(&args.platform, &seed)?;
+    let format = args.format.unwrap_or_default();
+    let mut guest = cove::local::launch(described.clone(), &seed, inblob)
+        .map_err(|error| Failure::because("launching the in-process TVM", error))?;
+    let obtained = cove::local::ask(&mut guest, format, inblob);
+    platform::write_journal(&args.platform, &guest.world().journal)?;
+    let bytes = obtained.map_err(|error| Failure::because("asking for evidence", error))?;
+    let evidence = cove::evidence::Evidence::new(&described, format, bytes, inblob, scenario)
+        .map_err(|error| Failure::because("issuing certificates", error))?;
     Ok((evidence.write(&args.out)?, evidence.judge()))
 }
 

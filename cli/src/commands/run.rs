@@ -24,7 +24,7 @@ use tsmsim_userland::{
         tdx_guest::{TdxGuest, TdxGuestOptions},
         time::SystemSleeper,
     },
-    shell::{Directory, Ended, Namespace, Qgs, Served, ShellError},
+    shell::{Directory, Ended, Namespace, Qgs, QgsAddress, Served, ShellError},
 };
 
 use crate::{
@@ -137,14 +137,19 @@ fn tdx(args: &RunArgs, seed: &Seed, sleeper: Arc<SystemSleeper>) -> Result<TdxGu
 }
 
 /// The quoting service of the same platform, for clients that ask it themselves.
-fn qgs(args: &RunArgs, path: &Path) -> Result<Qgs, Failure> {
+fn qgs(args: &RunArgs) -> Result<Vec<Qgs>, Failure> {
+    if args.qgs.is_empty() {
+        return Ok(Vec::new());
+    }
     if args.tee != Tee::Tdx {
         return Err(Failure::Usage("--qgs is for --tee tdx".to_owned()));
     }
     let platform = tdx::local::build(&args.platform, &seed(args.platform.seed.as_deref())?)?;
     let enclave = QuotingEnclave::new(&platform)
         .map_err(|error| Failure::because("starting the quoting enclave", error))?;
-    Ok(Qgs::serve(QuoteService::new(enclave), path)?)
+    let service = Arc::new(QuoteService::new(enclave));
+    let serve = |address: &QgsAddress| Ok(Qgs::serve(Arc::clone(&service), address.clone())?);
+    args.qgs.iter().map(serve).collect()
 }
 
 /// What runs behind the files.
@@ -152,7 +157,7 @@ struct Machine {
     driver: Driver,
     sleeper: Arc<SystemSleeper>,
     journal: Option<JournalWriter>,
-    qgs: Option<Qgs>,
+    qgs: Vec<Qgs>,
 }
 
 impl Machine {
@@ -163,7 +168,7 @@ impl Machine {
             Some(path) => Some(JournalWriter::start(path, driver.clone())?),
             None => None,
         };
-        let qgs = args.qgs.as_deref().map(|path| qgs(args, path)).transpose()?;
+        let qgs = qgs(args)?;
         Ok(Self { driver, sleeper, journal, qgs })
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tsmsim_evidence::{
-    read_file,
+    cove, read_file,
     show::{Kind, detect, show},
     snp::{Bundle, Policy, svg, verify, verify_chain},
     tdx,
@@ -44,6 +44,12 @@ fn draw(file: &Path, bytes: &[u8], picture: &Path) -> Result<(), Failure> {
         let bundle = tdx::Bundle { quote: bytes.to_vec(), ..bundle };
         let verdict = tdx::verify(&bundle, &tdx::Policy::at(now()));
         return write_picture(picture, &tdx::svg(&bundle, &verdict), &verdict.summary());
+    }
+    if cove::is_evidence(bytes) {
+        let bundle = cove::Bundle::from_dir(directory).unwrap_or_default();
+        let bundle = cove::Bundle { evidence: bytes.to_vec(), ..bundle };
+        let verdict = cove::verify(&bundle, &cove::Policy::at(now()));
+        return write_picture(picture, &cove::svg(&bundle, &verdict), &verdict.summary());
     }
     let policy = Policy::at(now());
     let (bundle, verdict) = if detect(bytes) == Kind::SnpReport {

@@ -5,8 +5,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use tsmsim_abi::cove::claims::register;
 use tsmsim_evidence::{
-    EvidenceError, Timestamp, Verdict, read_file,
+    EvidenceError, Timestamp, Verdict, cove, read_file,
     show::{Kind, detect},
     snp::{self, TrustedRoot},
     tdx::{self, TcbStatus},
@@ -43,17 +44,22 @@ pub(crate) fn now() -> Timestamp {
     Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
-/// Judges as what it is: a directory with a quote, or a file that is one, is TDX evidence.
+/// Judges as what it is, which the name of the directory's file or the content of the file tells.
 fn judge(args: &VerifyArgs, at: Timestamp) -> Result<Verdict, EvidenceError> {
     match (&args.dir, &args.report) {
         (Some(directory), _) if directory.join("quote.bin").exists() => {
             judge_quote(args, at, tdx::Bundle::from_dir(directory)?)
+        }
+        (Some(directory), _) if directory.join("evidence.bin").exists() => {
+            judge_cove(args, at, cove::Bundle::from_dir(directory)?)
         }
         (Some(directory), _) => judge_report(args, at, snp::Bundle::from_dir(directory)?),
         (None, Some(path)) => {
             let bytes = read_file(path)?;
             if detect(&bytes) == Kind::Quote {
                 judge_quote(args, at, tdx::Bundle { quote: bytes, ..tdx::Bundle::default() })
+            } else if cove::is_evidence(&bytes) {
+                judge_cove(args, at, cove::Bundle { evidence: bytes, ..cove::Bundle::default() })
             } else {
                 judge_report(args, at, snp::Bundle { report: bytes, ..snp::Bundle::default() })
             }
@@ -100,6 +106,27 @@ fn judge_quote(args: &VerifyArgs, at: Timestamp, mut bundle: tdx::Bundle) -> Res
         ..tdx::Policy::at(at)
     };
     Ok(tdx::verify(&bundle, &policy))
+}
+
+fn judge_cove(args: &VerifyArgs, at: Timestamp, mut bundle: cove::Bundle) -> Result<Verdict, EvidenceError> {
+    for path in &args.certs {
+        bundle.chain.get_or_insert_default().extend(read_file(path)?);
+    }
+    if let Some(path) = &args.crl {
+        bundle.crl = Some(cove::Bundle::list(&path.display().to_string(), read_file(path)?)?);
+    }
+    if let Some(path) = &args.inblob {
+        bundle.inblob = Some(read_file(path)?);
+    }
+    let registers = args.register.iter().map(|expected| (expected.index, expected.value.clone()));
+    let pages = args.measurement.map(|value| (register::TVM_PAGES as u64, value.to_vec()));
+    let policy = cove::Policy {
+        trust: trust(args.root.as_deref())?,
+        registers: pages.into_iter().chain(registers).collect(),
+        allow_debug: args.allow_debug,
+        ..cove::Policy::at(at)
+    };
+    Ok(cove::verify(&bundle, &policy))
 }
 
 fn trust(root: Option<&Path>) -> Result<TrustedRoot, EvidenceError> {

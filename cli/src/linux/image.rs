@@ -6,7 +6,7 @@ use tsmsim_abi::linux_guest::{TASK_MAGIC, Task};
 use tsmsim_vmm::{
     cc::linux::LinuxBoot,
     loader::linux::{
-        image::KernelImage,
+        image::{ImageError, KernelImage},
         initramfs::{Added, GuestFiles},
         modules::{ModuleDirectory, SNP_MODULES, TDX_MODULES},
     },
@@ -24,6 +24,16 @@ use crate::{
 const INIT: Option<&[u8]> = Some(include_bytes!(concat!(env!("OUT_DIR"), "/guest-linux.elf")));
 #[cfg(not(embedded_linux_init))]
 const INIT: Option<&[u8]> = None;
+
+/// Whether these bytes are a Linux kernel: a bzImage, or an ELF image with Linux's banner.
+pub(crate) fn is_linux(bytes: &[u8]) -> bool {
+    match KernelImage::read(bytes) {
+        Ok(kernel) => kernel.release().is_some(),
+        // A damaged bzImage is told as such later.
+        Err(ImageError::Unknown | ImageError::Elf(_) | ImageError::Kind(_)) => false,
+        Err(_) => !bytes.starts_with(b"\x7fELF"),
+    }
+}
 
 /// What a guest is booted with.
 pub(crate) struct Image {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use tsmsim_abi::snp::{cert_table::CertGuid, tcb::ProductLine};
-use tsmsim_keys::{KeysError, SignatureMode, amd::CertificateKind};
+use tsmsim_keys::{KeysError, Seed, SignatureMode, amd::CertificateKind};
 use tsmsim_simulator::{
     journal::{Event, Journal},
     snp::{
@@ -25,7 +25,7 @@ fn line(profile: Option<Profile>) -> Result<ProductLine, Failure> {
         Some(Profile::Milan) => Ok(ProductLine::Milan),
         None | Some(Profile::Genoa) => Ok(ProductLine::Genoa),
         Some(Profile::Turin) => Ok(ProductLine::Turin),
-        Some(Profile::Tdx10 | Profile::Tdx15) => {
+        Some(Profile::Tdx10 | Profile::Tdx15 | Profile::Cove07) => {
             Err(Failure::Usage("--tee snp has the profiles milan, genoa and turin".to_owned()))
         }
     }
@@ -38,6 +38,24 @@ pub(crate) const fn signature_mode(args: &PlatformArgs) -> SignatureMode {
 
 /// Builds the platform that the arguments describe.
 pub(crate) fn build(args: &PlatformArgs) -> Result<Platform, Failure> {
+    build_from(args, |config| config)
+}
+
+/// The same, with the C-bit of the engine that is to run a guest.
+pub(crate) fn build_with_c_bit(args: &PlatformArgs, c_bit: u8) -> Result<Platform, Failure> {
+    build_from(args, |config| config.with_c_bit(c_bit))
+}
+
+/// What a measurement depends on: the processor of a profile, and the C-bit.
+pub(crate) fn of_profile(profile: Option<Profile>, c_bit: u8) -> Result<Platform, Failure> {
+    let config = PlatformConfig::new(line(profile)?).with_c_bit(c_bit);
+    config.build(&Seed::DEFAULT).map_err(|error| Failure::because("building the platform", error))
+}
+
+fn build_from(
+    args: &PlatformArgs,
+    change: impl FnOnce(PlatformConfig) -> PlatformConfig,
+) -> Result<Platform, Failure> {
     if args.quote_version.is_some() {
         return Err(Failure::Usage("--quote-version is for --tee tdx".to_owned()));
     }
@@ -54,7 +72,7 @@ pub(crate) fn build(args: &PlatformArgs) -> Result<Platform, Failure> {
     let seed = seed(args.seed.as_deref())?;
     let hierarchy = args.scenario.snp()?.hierarchy(&seed, line(args.profile)?);
     let hierarchy = hierarchy.map_err(|error| Failure::because("deriving keys", error))?;
-    config.build_under(&seed, hierarchy).map_err(|error| Failure::Usage(error.to_string()))
+    change(config).build_under(&seed, hierarchy).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 /// Name in the layout of `--out`, certificate or list (DER), and what the certificate table calls it.

@@ -44,7 +44,7 @@ pub(crate) fn platform(
     let (config, v5) = match profile {
         Profile::Tdx10 => (TdxPlatformConfig::tdx_1_0(), QuoteFormat::V5Td10),
         Profile::Tdx15 => (TdxPlatformConfig::tdx_1_5(), QuoteFormat::V5Td15),
-        Profile::Milan | Profile::Genoa | Profile::Turin => {
+        Profile::Milan | Profile::Genoa | Profile::Turin | Profile::Cove07 => {
             return Err(Failure::Usage("--tee tdx has the profiles tdx-1.0 and tdx-1.5".to_owned()));
         }
     };

@@ -10,7 +10,7 @@ use der::{
 };
 
 use super::{
-    ecdsa,
+    ecdsa, scheme,
     walk::{Element, Malformed, Walk},
 };
 
@@ -33,7 +33,7 @@ const PSS_SHA384_TRAILER: &[u8] = &[
 const RSA_ENCRYPTION: &[u8] =
     &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 /// `id-ecPublicKey` on `secp384r1`.
-const EC_P384: &[u8] = &[
+pub(super) const EC_P384: &[u8] = &[
     0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00,
     0x22,
 ];
@@ -73,6 +73,9 @@ pub(super) fn algorithm_name(encoding: &[u8]) -> String {
         _ if encoding == ecdsa::ECDSA_SHA256 => "ecdsa-with-SHA256",
         _ if encoding == ecdsa::EC_P256 => "id-ecPublicKey, secp256r1",
         _ if encoding == EC_P384 => "id-ecPublicKey, secp384r1",
+        _ if encoding == scheme::ECDSA_SHA512 => "ecdsa-with-SHA512",
+        _ if encoding == scheme::ID_ED25519 => "Ed25519",
+        _ if encoding == scheme::ID_X25519 => "X25519",
         _ => return algorithm_oid(encoding).unwrap_or_default(),
     }
     .to_owned()

@@ -88,13 +88,17 @@ pub(crate) const ORGANIZATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("
 /// `id-at-organizationalUnitName`.
 pub(crate) const ORGANIZATIONAL_UNIT: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.11");
 
-const SHORT: [(ObjectIdentifier, &str); 6] = [
+/// `id-at-serialNumber`.
+pub(crate) const SERIAL_NUMBER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.5");
+
+const SHORT: [(ObjectIdentifier, &str); 7] = [
     (COMMON_NAME, "CN"),
     (COUNTRY, "C"),
     (LOCALITY, "L"),
     (STATE, "ST"),
     (ORGANIZATION, "O"),
     (ORGANIZATIONAL_UNIT, "OU"),
+    (SERIAL_NUMBER, "serialNumber"),
 ];
 
 impl std::fmt::Display for Name<'_> {

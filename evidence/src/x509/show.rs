@@ -6,7 +6,7 @@ use super::{
     Certificate, Extension, RevocationList,
     algorithm::{PublicKey, algorithm_name},
 };
-use crate::{Node, snp, tdx, tree::printable};
+use crate::{Node, cove, snp, tdx, tree::printable};
 
 pub(crate) fn show_certificate(certificate: &Certificate<'_>) -> Node {
     let holder = certificate.subject.common_name().map(printable).unwrap_or_default();
@@ -63,7 +63,7 @@ const STANDARD: [(&str, &str); 6] = [
 fn show_extension(extension: &Extension<'_>) -> Node {
     let oid = extension.oid.to_string();
     let standard = STANDARD.iter().find(|(known, _)| *known == oid).map(|(_, name)| *name);
-    if let Some(node) = tdx::show_extension(extension) {
+    if let Some(node) = tdx::show_extension(extension).or_else(|| cove::show_extension(extension)) {
         return node;
     }
     let name = standard.or_else(|| snp::extension_name(extension.oid));

@@ -54,6 +54,7 @@ impl Checks {
 pub(crate) fn run() -> ExitCode {
     let mut checks = Checks::default();
     let inblob = inblob();
+    println!("TAP version 14");
     println!("# kernel {}", text("/proc/sys/kernel/osrelease"));
     let provider = configfs(&mut checks, inblob);
     match provider.as_deref() {

@@ -1,5 +1,5 @@
 //! The init program of a Linux guest: the first process; with `check` as its argument the built-in check, with `conform`
-//! the conformance suite.
+//! the conformance suite, with `reports` a benchmark.
 //!
 //! It mounts what programs expect, loads the modules that the configuration lists, runs the command (or the check), sends
 //! what it prints, its exit status and the files below `/out` to the host ([`tsmsim_abi::guest_channel`]), and restarts
@@ -13,6 +13,7 @@ mod conform;
 mod device;
 mod out;
 mod prepare;
+mod reports;
 mod run;
 
 use std::env;
@@ -32,9 +33,11 @@ fn main() -> ExitCode {
     match arguments.next().as_deref() {
         Some("check") => check::run(),
         Some("conform") => conform::run(arguments),
+        Some("reports") => reports::run(arguments),
         _ => {
             eprintln!(
-                "tsmsim's init program, the first process of a guest. Otherwise: check, or conform [--slow] [--extend] [CHECK]"
+                "tsmsim's init program, the first process of a guest. Otherwise: check, conform [--slow] [--extend] [CHECK], \
+                 or reports [COUNT]"
             );
             ExitCode::from(2)
         }

@@ -82,3 +82,25 @@ fn snpguest_fails_outside() {
     );
     assert!(said.contains("unable to open /dev/sev-guest"), "{said}");
 }
+
+/// In a stock kernel's own guest, where the driver and the device are Linux's: it verifies there what it got there.
+#[test]
+fn snpguest_accepts_what_a_stock_kernel_gives() {
+    let (Some(snpguest), Some(tsmsim), Some(busybox), Some(_)) =
+        (need::snpguest(), need::tsmsim(), need::program("busybox"), need::program("qemu-system-x86_64"))
+    else {
+        return;
+    };
+    let Some(kernel) = need::kernel_6_12() else { return };
+    let mut command = Command::new(&tsmsim);
+    command.args(["boot", "--engine", "qemu", "--tee", "snp", "--profile", "genoa"]);
+    command.arg("--kernel").arg(kernel.join("vmlinuz"));
+    command.arg("--modules").arg(kernel.join("lib/modules").join(kernel.file_name().unwrap()));
+    for (host, guest) in [(&snpguest, "/bin/snpguest"), (&busybox, "/bin/busybox")] {
+        command.arg("--add").arg(format!("{}:{guest}", host.display()));
+    }
+    let script = "cd /tmp; S=/bin/snpguest; $S report report request --random; $S certificates pem certificates; \
+                  $S verify certs certificates; $S verify attestation certificates report; $S key key vcek";
+    let said = output(command.args(["--", "/bin/busybox", "sh", "-ec", script]));
+    assert!(said.contains("VEK signed the Attestation Report!"), "{said}");
+}

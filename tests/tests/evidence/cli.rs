@@ -19,6 +19,8 @@ use crate::program::{OTHER_SEED, Tsmsim, files, hex, run};
 #[case("demo", &["demo"])]
 #[case("report", &["report"])]
 #[case("run", &["run"])]
+#[case("boot", &["boot"])]
+#[case("conform", &["conform"])]
 #[case("verify", &["verify"])]
 #[case("show", &["show"])]
 #[case("measure", &["measure"])]
@@ -41,7 +43,7 @@ fn help(#[case] name: &str, #[case] command: &[&str]) {
 #[case::unknown_tee("report --tee sgx --out nowhere", "invalid value 'sgx' for '--tee <TEE>'")]
 #[case::unknown_profile(
     "report --tee snp --profile rome --out nowhere",
-    "[possible values: milan, genoa, turin, tdx-1.0, tdx-1.5]"
+    "[possible values: milan, genoa, turin, tdx-1.0, tdx-1.5, cove-0.7]"
 )]
 #[case::unknown_version("report --tee snp --report-version 4 --out nowhere", "[possible values: 2, 3, 5]")]
 #[case::short_seed("report --tee snp --seed 1234 --out nowhere", "--seed takes 64 hexadecimal digits")]
@@ -63,6 +65,7 @@ fn help(#[case] name: &str, #[case] command: &[&str]) {
 #[case::no_image("measure --tee snp --ovmf no/such/file", "cannot read no/such/file")]
 #[case::no_kernel("measure --tee snp --kernel no/such/file", "cannot read no/such/file")]
 #[case::initrd_alone("measure --tee snp --initrd x", "required arguments were not provided")]
+#[case::modules_alone("measure --tee snp --modules x", "required arguments were not provided")]
 #[case::no_vcpus("measure --tee snp --ovmf x --vcpus 0", "0 is not in 1..=512")]
 #[case::unknown_model("measure --tee snp --ovmf x --vcpu-type Pentium", "invalid value 'Pentium'")]
 #[case::no_guest("demo --kernel no/such/file", "cannot read no/such/file")]
@@ -91,20 +94,26 @@ fn user_data_of_65_bytes() {
 }
 
 /// Where no virtual machine can be run, the demonstration says so: exit status 3. Here because a process that may open one
-/// file more cannot make a virtual machine, on whatever machine the test runs.
+/// file more cannot make a virtual machine, on whatever machine the test runs. Without QEMU on the path there are no stock
+/// kernels, which is told in their rows.
 #[test]
 fn a_machine_that_lacks_something() {
     let Some(tsmsim) = Tsmsim::find() else { return };
     let Some(shell) = need::program("sh") else { return };
     let mut command = Command::new(shell);
-    command.args(["-c", "ulimit -n 4; exec \"$0\" demo --json"]).arg(&tsmsim.0);
+    command.args(["-c", "ulimit -n 4; exec \"$0\" demo --json"]).arg(&tsmsim.0).env("PATH", "/nonexistent");
     let said = run(&mut command).with_status(3);
     assert!(said.err.starts_with("tsmsim: no virtual machine can be run here: "), "{}", said.err);
     let rows = said.json();
-    assert!(
-        rows.as_array().unwrap().iter().all(|row| row["verified"] == true && row["checks"].is_null()),
-        "{rows:#}"
-    );
+    let rows = rows.as_array().unwrap();
+    let (stock, others): (Vec<_>, Vec<_>) =
+        rows.iter().partition(|row| row["name"].as_str().unwrap().starts_with("qemu-"));
+    assert_eq!((stock.len(), others.len()), (2, 6));
+    assert!(others.iter().all(|row| row["verified"] == true && row["checks"].is_null()), "{rows:#?}");
+    for row in stock {
+        assert!(row["verified"].is_null() && row["reason"].is_null(), "{row:#}");
+        assert!(row["lacking"].as_str().unwrap().contains("qemu-system-x86"), "{row:#}");
+    }
 }
 
 /// Every JSON document has the keys that programs may rely on.
@@ -279,8 +288,11 @@ fn the_published_fingerprints_are_those_of_the_default_seed() {
     let text = tsmsim.say("keys fingerprint", &[]).with_status(0).out;
     assert!(text.contains("worthless"), "{text}");
     let entries = said["certificates"].as_array().unwrap();
-    assert_eq!(entries.len(), 13);
+    assert_eq!(entries.len(), 14);
     let published = published();
+    // CoVE's root stands in no published list: the exported file is compared below.
+    let (cove, entries): (Vec<&Value>, Vec<&Value>) =
+        entries.iter().partition(|entry| entry["line"] == "CoVE");
     for entry in entries {
         let key = |name: &str| entry[name].as_str().unwrap();
         let file = format!("{}/{}.der", key("line"), key("name")).to_lowercase().replace(' ', "-");
@@ -290,11 +302,13 @@ fn the_published_fingerprints_are_those_of_the_default_seed() {
     }
     let directory = tempfile::tempdir().unwrap();
     let listed = tsmsim.say("keys export", &[("--out", directory.path())]).with_status(0).out;
-    assert_eq!(listed.lines().count(), 3 * 6 + 10);
+    assert_eq!(listed.lines().count(), 3 * 6 + 10 + 5);
     assert!(listed.lines().all(|line| Path::new(line).is_file()), "{listed}");
     for (file, sums) in &published {
         assert_eq!(hex(&Sha256::digest(fs::read(directory.path().join(file)).unwrap())), sums[0], "{file}");
     }
+    let root = fs::read(directory.path().join("cove/root.der")).unwrap();
+    assert_eq!(cove[0]["certificate_sha256"], hex(&Sha256::digest(root)));
 }
 
 /// A new seed: private, never overwritten, and what is exported with it verifies what is signed under it.

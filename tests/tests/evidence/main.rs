@@ -9,6 +9,7 @@
 //! | [`guest`] | what the guest under KVM checked, by name; how guests end |
 //! | [`faults`] | what a guest sees when something goes wrong on the host's side |
 //! | [`genuine`] | evidence of AMD's chips through the program |
+//! | [`cove`] | CBOR and X.509 certificates of TVMs; PyPI's `cwt` and openssl judge them too |
 //! | [`tdx`] | quotes; dcap-qvl judges them too |
 //! | [`cli`] | the program's contract: exit statuses, JSON, help, files |
 //!
@@ -17,6 +18,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod cli;
+mod cove;
 mod faults;
 mod genuine;
 mod guest;

@@ -106,14 +106,13 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 /// A file's name and contents.
 pub(crate) type File = (String, Vec<u8>);
 
-/// The files of a directory, sorted by name.
+/// The files of a directory, sorted by name; not those of directories in it.
 pub(crate) fn files(directory: &Path) -> Vec<File> {
     let mut files: Vec<_> = std::fs::read_dir(directory)
         .unwrap()
-        .map(|entry| {
-            let entry = entry.unwrap();
-            (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
-        })
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_type().unwrap().is_file())
+        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
         .collect();
     files.sort();
     files

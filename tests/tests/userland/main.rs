@@ -7,7 +7,8 @@
 //! | [`life`] | exit statuses, signals, sudden death, closed standard streams |
 //! | [`hostile`] | random file operations, ioctls with wild pointers and sizes |
 //! | [`refusals`] | genuine TEE devices, machines that lack something, arguments |
-//! | [`qgs`] | `--qgs SOCKET` |
+//! | [`qgs`] | `--qgs SOCKET`, `--qgs vsock:PORT` |
+//! | [`memory`] | thousands of reports in one session |
 //! | [`directory`] | `--no-namespace --at DIR` |
 //!
 //! [`session`] helps: it runs the program as root or as somebody else.
@@ -16,6 +17,7 @@
 mod directory;
 mod hostile;
 mod life;
+mod memory;
 mod qgs;
 mod refusals;
 mod reports;

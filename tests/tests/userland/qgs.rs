@@ -1,4 +1,4 @@
-//! `--qgs SOCKET`.
+//! `--qgs SOCKET` and `--qgs vsock:PORT`.
 
 use std::{
     fs,
@@ -58,4 +58,17 @@ fn the_service_is_intels() {
     fs::write(session.out.path().join("taken"), "").unwrap();
     session.script("--tee tdx --qgs taken", "true").with_status(2);
     assert_eq!(session.file("taken"), b"");
+}
+
+#[test]
+fn the_service_is_on_vsock_and_a_socket_at_once() {
+    let Some(session) = Session::find(Who::Root) else { return };
+    // Where vsock is not there, it is said what would help; where it is, but leads nowhere, a warning says so.
+    let port = 0x4000_0000 + std::process::id();
+    let said = session.script(&format!("--tee tdx --qgs vsock:{port} --qgs qgs"), "test -S qgs");
+    match said.output.status.code() {
+        Some(0) => assert!(said.err().is_empty() || said.err().contains("vsock_loopback"), "{}", said.err()),
+        Some(3) => assert!(said.err().contains("vsock_loopback"), "{}", said.err()),
+        other => panic!("{other:?}: {}", said.err()),
+    }
 }

@@ -18,8 +18,7 @@ pub(crate) enum Who {
 }
 
 /// Where distributions let everybody use FUSE, some machines do not. So the user's tests run in a mount namespace with a
-/// `/dev/fuse` of its own. `$1` is a directory that the user can read, `$2` the program; the arguments of setpriv and of the
-/// program follow.
+/// `/dev/fuse` of its own. `$1` is a directory that the user can read, `$2` tsmsim, which is found there; a command follows.
 const AS_USER: &str = r#"set -e
 directory=$1 program=$2
 shift 2
@@ -28,7 +27,7 @@ mknod -m 666 "$directory/fuse" c 10 229
 mount --bind "$directory/fuse" /dev/fuse
 touch "$directory/tsmsim"
 mount --bind "$program" "$directory/tsmsim"
-exec setpriv --reuid=65534 --regid=65534 --clear-groups "$directory/tsmsim" "$@"
+exec setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
 "#;
 
 /// A way to run the program, and a directory that CMD may write to.
@@ -105,13 +104,18 @@ impl Session {
 
     /// The program with these arguments, in the directory of CMD's files.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        self.other(&self.program_inside(), arguments)
+    }
+
+    /// Any program, run by the same user with the same `/dev/fuse`.
+    pub(crate) fn other(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = if self.who == Who::User && is_root() {
             let mut command = Command::new("unshare");
             command.args(["--mount", "--propagation", "private", "sh", "-c", AS_USER, "as-user"]);
-            command.arg(self.place.path()).arg(&self.program);
+            command.arg(self.place.path()).arg(&self.program).arg(program);
             command
         } else {
-            Command::new(&self.program)
+            Command::new(program)
         };
         command.args(arguments).current_dir(self.out.path()).stdin(Stdio::null());
         for variable in ["TSMSIM_SEED", "RUST_LOG"] {

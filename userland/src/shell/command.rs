@@ -23,7 +23,10 @@ use nix::{
     unistd::{Pid, getppid},
 };
 
-use super::error::ShellError;
+use super::{
+    error::ShellError,
+    watch::{WATCH_ARGUMENT, watch},
+};
 
 /// The first argument that makes tsmsim the second life of itself.
 pub const EXEC_ARGUMENT: &str = "__exec";
@@ -174,12 +177,16 @@ impl Ended {
 }
 
 /// The second life of tsmsim: becomes CMD. The arguments are the number of the process that starts it, the signals that CMD
-/// is to have blocked, and CMD.
+/// is to have blocked, and CMD. Or it waits for the end of the first life, to unmount a directory.
 ///
-/// Returns only if CMD could not be started: 127 if there is no such program, else 126, as shells have it.
+/// Becoming CMD, returns only if that could not be started: 127 if there is no such program, else 126, as shells have it.
 #[must_use]
 pub fn exec_command(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let parent = arguments.next().and_then(|number| number.to_str()?.parse().ok()).map(Pid::from_raw);
+    let first = arguments.next();
+    if first.as_ref().is_some_and(|first| first == WATCH_ARGUMENT) {
+        return watch(arguments);
+    }
+    let parent = first.and_then(|number| number.to_str()?.parse().ok()).map(Pid::from_raw);
     let mask = arguments.next().and_then(|names| read_mask(names.to_str()?));
     let (Some(parent), Some(mask), Some(program)) = (parent, mask, arguments.next()) else {
         eprintln!("tsmsim: {EXEC_ARGUMENT} is for tsmsim itself");
@@ -216,7 +223,9 @@ mod tests {
     #[test]
     fn the_second_life_takes_no_nonsense() {
         let exec = |arguments: &[&str]| exec_command(arguments.iter().map(OsString::from));
-        for arguments in [&[][..], &["1"], &["1", ""], &["x", "", "true"], &["1", "SIGX", "true"]] {
+        for arguments in
+            [&[][..], &["1"], &["1", ""], &["x", "", "true"], &["1", "SIGX", "true"], &["unmount"]]
+        {
             assert_eq!(exec(arguments), ExitCode::from(2), "{arguments:?}");
         }
     }

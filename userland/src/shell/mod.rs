@@ -10,8 +10,8 @@
 //! | `requests.rs`, `server.rs`, `worker.rs` | FUSE requests to calls of [`Configfs`](crate::configfs::Configfs) and of the drivers, in order |
 //! | `tree.rs`, `device.rs` | sysfs files, device files and the memory of their callers |
 //! | `guest.rs` | what SEV-SNP guests and TDs show |
-//! | `qgs.rs` | the quote generation service on a socket |
-//! | `session.rs`, `command.rs` | the life of a session and of the program that it is for |
+//! | `qgs.rs` | the quote generation service on a Unix socket or vsock |
+//! | `session.rs`, `command.rs`, `watch.rs` | the life of a session and of the program that it is for, and what is done when it is killed |
 //!
 //! What differs from a kernel: `statfs` says FUSE, not configfs; the device files are regular files; files can be sought
 //! in. A program that is killed while its request sleeps in a driver ends when the request does, not at once.
@@ -28,13 +28,14 @@ mod requests;
 mod server;
 mod session;
 mod tree;
+mod watch;
 mod worker;
 
 pub use self::{
     command::{EXEC_ARGUMENT, Ended, exec_command},
     device::Device,
     error::ShellError,
-    qgs::Qgs,
+    qgs::{Qgs, QgsAddress},
     real::find_real_tee,
     session::{CONFIGFS, Directory, Namespace, Served},
     tree::{FixedFile, SysfsFile, Tree, slice},

@@ -8,10 +8,7 @@ use std::{
 };
 
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
-use nix::{
-    mount::{MntFlags, umount2},
-    unistd::geteuid,
-};
+use nix::unistd::geteuid;
 
 use super::{
     command::{Ended, Signals},
@@ -21,6 +18,7 @@ use super::{
     real::find_real_tee,
     server::Server,
     tree::{Entry, Tree},
+    watch::{Watcher, unmount},
 };
 use crate::configfs::Configfs;
 
@@ -137,10 +135,12 @@ pub struct Directory {
     signals: Signals,
     path: PathBuf,
     session: BackgroundSession,
+    watcher: Watcher,
 }
 
 impl Directory {
-    /// Mounts the tree at a directory: as root itself, otherwise by `fusermount3`.
+    /// Mounts the tree at a directory: as root itself, otherwise by `fusermount3`. Another process sees to it that the
+    /// directory is unmounted if this one is killed.
     ///
     /// # Errors
     /// The machine forbids it, or has a genuine TEE device and `beside_real_tee` is not set.
@@ -165,11 +165,17 @@ impl Directory {
         // Others are let in by root alone: /etc/fuse.conf has to allow it to anybody else.
         config.acl = if geteuid().is_root() { SessionACL::All } else { SessionACL::Owner };
         let shared = server.shared();
-        let session = Session::new(server, &path, &config)
-            .and_then(Session::spawn)
-            .inspect(|session| shared.notify_through(session.notifier()))
-            .map_err(|error| not_mounted(&path, &error))?;
-        Ok(Self { signals, path, session })
+        let watcher = Watcher::start(&path)?;
+        match Session::new(server, &path, &config).and_then(Session::spawn) {
+            Ok(session) => {
+                shared.notify_through(session.notifier());
+                Ok(Self { signals, path, session, watcher })
+            }
+            Err(error) => {
+                watcher.dismiss();
+                Err(not_mounted(&path, &error))
+            }
+        }
     }
 
     /// Where.
@@ -189,13 +195,10 @@ impl Directory {
         } else {
             self.signals.run(command, Some(self.path.as_os_str()))
         };
-        if let Err(error) = self.session.umount_and_join() {
-            // Somebody still has a file open there: they keep it, the name goes away now.
-            umount2(&self.path, MntFlags::MNT_DETACH).map_err(|_| ShellError::Failed {
-                doing: format!("unmounting {}", self.path.display()),
-                error,
-            })?;
-        }
+        let unmounted = unmount(&self.path);
+        drop(self.session);
+        self.watcher.dismiss();
+        unmounted.map_err(ShellError::failed_with(format!("unmounting {}", self.path.display())))?;
         ended
     }
 }
@@ -208,3 +211,7 @@ fn not_mounted(path: &Path, error: &std::io::Error) -> ShellError {
     };
     ShellError::Lacking(format!("mounting FUSE on {}: {error}; {advice}", path.display()))
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

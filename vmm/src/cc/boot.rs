@@ -154,7 +154,7 @@ pub(super) fn supported_cpuid() -> Result<CpuidTable, BootError> {
 
 /// The guest's CPU: KVM's, in the dress of the platform's; and what of it goes into the CPUID page. Values that the
 /// firmware would correct are corrected in both.
-fn cpu_model(mut cpuid: CpuidTable, firmware: &Firmware, c_bit: u8) -> (CpuidTable, CpuidTable) {
+pub(super) fn cpu_model(mut cpuid: CpuidTable, firmware: &Firmware, c_bit: u8) -> (CpuidTable, CpuidTable) {
     /// The functions of the CPUID page.
     const PAGE: [u32; 6] = [0, 1, 0x8000_0000, 0x8000_0001, 0x8000_0008, 0x8000_001f];
     /// SEV, SEV-ES, SEV-SNP (APM volume 3, appendix E.4.17).

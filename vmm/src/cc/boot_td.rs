@@ -27,7 +27,7 @@ use crate::{
 /// Position of the shared bit in a TD with guest-physical addresses of 48 bits.
 pub const SHARED_BIT: u8 = 47;
 /// The same with 52 bits.
-const SHARED_BIT_52: u8 = 51;
+pub(super) const SHARED_BIT_52: u8 = 51;
 /// The CPUID leaf by which a TD knows what it is (348552, "CPUID leaf 21H").
 const CPUID_TDX: u32 = 0x21;
 
@@ -119,7 +119,7 @@ fn boot_with_alias(
 }
 
 /// The TD's CPU: KVM's, in the dress of Intel's, with the leaf that says "TDX".
-fn cpu_model(mut cpuid: CpuidTable) -> CpuidTable {
+pub(super) fn cpu_model(mut cpuid: CpuidTable) -> CpuidTable {
     /// CPUID leaf 1, ECX: there is a hypervisor.
     const HYPERVISOR: u32 = 1 << 31;
     // KVM's own leaves would tell the guest of a hypervisor that it must not see.

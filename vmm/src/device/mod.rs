@@ -1,3 +1,4 @@
 //! Devices for the [port bus](crate::bus).
 
+pub mod cmos;
 pub mod serial;

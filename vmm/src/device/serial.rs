@@ -96,7 +96,8 @@ impl Write for Tee {
 }
 
 /// No interrupt line: the guest polls.
-struct Polled;
+#[derive(Clone, Copy, Debug)]
+pub struct Polled;
 
 impl Trigger for Polled {
     type E = Infallible;
@@ -106,9 +107,17 @@ impl Trigger for Polled {
     }
 }
 
-/// A 16550 without an interrupt line.
-pub struct Serial {
-    uart: Uart<Polled, NoEvents, Tee>,
+/// A 16550, without an interrupt line or with one.
+pub struct Serial<T: Trigger = Polled> {
+    uart: Uart<T, NoEvents, Tee>,
+}
+
+impl<T: Trigger> Serial<T> {
+    /// A serial port that raises `line` and passes all output to `sink`, until the sink refuses; nothing is kept.
+    pub fn with_line(line: T, sink: Box<dyn Write + Send>) -> Self {
+        let tee = Tee { output: SerialOutput::new(0), sink: Some(sink) };
+        Self { uart: Uart::new(line, tee) }
+    }
 }
 
 impl Serial {
@@ -121,7 +130,7 @@ impl Serial {
     }
 }
 
-impl PortDevice for Serial {
+impl<T: Trigger> PortDevice for Serial<T> {
     /// Registers are one byte wide; the other bytes of a wider access float.
     fn read(&mut self, offset: u16, data: &mut [u8]) {
         data.fill(0xff);
@@ -132,7 +141,8 @@ impl PortDevice for Serial {
 
     fn write(&mut self, offset: u16, data: &[u8]) {
         if let (Ok(register), Some(&first)) = (u8::try_from(offset), data.first()) {
-            // The one thing that can fail is the loopback buffer being full; a 16550 loses the byte as well.
+            // What can fail is the loopback buffer being full, when a 16550 loses the byte as well, and the interrupt line,
+            // when a guest that waits for it finds the byte gone at the next look.
             let _ = self.uart.write(register, first);
         }
     }

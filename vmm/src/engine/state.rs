@@ -47,6 +47,8 @@ pub mod rflags {
     pub const FIXED: u64 = 1 << 1;
     /// Zero.
     pub const ZF: u64 = 1 << 6;
+    /// Interrupts are enabled.
+    pub const IF: u64 = 1 << 9;
     /// I/O privilege level 3: ring 3 may use IN and OUT.
     pub const IOPL_3: u64 = 3 << 12;
 }

@@ -1,4 +1,5 @@
-//! Real clients of the attestation interfaces, from crates.io: what the tests run unmodified.
+//! Real clients of the attestation interfaces, from crates.io: what the tests run unmodified, on this machine and, being
+//! static, in guests that have no libraries.
 
 use std::path::PathBuf;
 
@@ -51,7 +52,10 @@ pub(super) fn install(context: &Context) -> Result<(), Failure> {
     for client in CLIENTS.iter().filter(|client| client.program(context).is_none()) {
         let Client { package, version, what, .. } = client;
         say(&format!("{package} {version} from crates.io, under target/clients: it {what}"));
+        let host = process::output(context.command("rustc").args(["--print", "host-tuple"]))?;
         let mut command = context.cargo_command("install");
+        // The target is named so that the flags do not reach build scripts and macros.
+        command.env("RUSTFLAGS", "-C target-feature=+crt-static").args(["--target", host.trim()]);
         command.args(["--quiet", "--locked", "--root"]).arg(client.home(context));
         command.arg("--target-dir").arg(context.target.join("clients/build"));
         process::run(command.arg(format!("{package}@{version}"))).map_err(|failure| {

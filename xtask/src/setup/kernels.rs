@@ -29,7 +29,7 @@ pub(crate) struct Kernel {
     pub(crate) variable: &'static str,
 }
 
-/// All of them.
+/// All of them, the newest last.
 pub(crate) const KERNELS: [Kernel; 2] = [
     Kernel {
         suite: "bookworm-security",
@@ -69,18 +69,27 @@ fn home(context: &Context) -> PathBuf {
 
 /// Downloads and unpacks the kernels that are missing.
 pub(super) fn install(context: &Context) -> Result<(), Failure> {
-    for kernel in KERNELS.iter().filter(|kernel| kernel.directory(context).is_none()) {
-        fetch(context, kernel).map_err(|failure| {
-            let advice = format!(
-                "connect to the network once: what is unpacked under target/kernels is used from then on. By hand: \
-                 unpack the packages of a Debian kernel that has the drivers, and give `tsmsim boot` its vmlinuz \
-                 with --kernel and its lib/modules/RELEASE with --modules ({failure})"
-            );
-            let what = format!("the kernel {} of {} could not be had", kernel.package, kernel.suite);
-            Failure::lacking(what, advice).command(failure.command_line())
-        })?;
+    KERNELS.iter().try_for_each(|kernel| install_one(context, kernel))
+}
+
+/// Only the newest one, which is the last.
+pub(super) fn install_newest(context: &Context) -> Result<(), Failure> {
+    KERNELS.last().map_or(Ok(()), |kernel| install_one(context, kernel))
+}
+
+fn install_one(context: &Context, kernel: &Kernel) -> Result<(), Failure> {
+    if kernel.directory(context).is_some() {
+        return Ok(());
     }
-    Ok(())
+    fetch(context, kernel).map_err(|failure| {
+        let advice = format!(
+            "connect to the network once: what is unpacked under target/kernels is used from then on. By hand: \
+             unpack the packages of a Debian kernel that has the drivers, and give `tsmsim boot` its vmlinuz \
+             with --kernel and its lib/modules/RELEASE with --modules ({failure})"
+        );
+        let what = format!("the kernel {} of {} could not be had", kernel.package, kernel.suite);
+        Failure::lacking(what, advice).command(failure.command_line())
+    })
 }
 
 fn fetch(context: &Context, kernel: &Kernel) -> Result<(), Failure> {
@@ -110,6 +119,13 @@ fn fetch(context: &Context, kernel: &Kernel) -> Result<(), Failure> {
     process::output(apt.command("apt-get").current_dir(&debs).arg("download").args(&packages))?;
     unpack(context, &debs, &packages, &release)?;
     write(&kernel.stamp(context), &format!("{release}\n"))
+}
+
+/// Downloads a package of the first kernel's suite into a directory.
+pub(crate) fn download(context: &Context, into: &Path, package: &str) -> Result<(), Failure> {
+    let apt = Apt::new(context, &KERNELS[0])?;
+    process::output(apt.command("apt-get").arg("update"))?;
+    process::output(apt.command("apt-get").current_dir(into).args(["download", package])).map(|_| ())
 }
 
 fn starts_with_digit(text: &str) -> bool {
@@ -229,11 +245,11 @@ fn unpack(context: &Context, debs: &Path, packages: &[String], release: &str) ->
     fs::remove_dir_all(debs).map_err(|error| failed(debs, &error))
 }
 
-fn failed(path: &Path, error: &std::io::Error) -> Failure {
+pub(crate) fn failed(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(format!("{}: {error}", path.display()))
 }
 
-fn make(directory: &Path) -> Result<(), Failure> {
+pub(crate) fn make(directory: &Path) -> Result<(), Failure> {
     fs::create_dir_all(directory).map_err(|error| failed(directory, &error))
 }
 
@@ -241,7 +257,7 @@ fn rename(from: &Path, to: &Path) -> Result<(), Failure> {
     fs::rename(from, to).map_err(|error| failed(from, &error))
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     fs::write(path, text).map_err(|error| failed(path, &error))
 }
 

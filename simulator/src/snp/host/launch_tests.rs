@@ -3,6 +3,7 @@ use tsmsim_abi::snp::{
     ghcb::{ExitCode, GhcbField},
     pages::{CpuidPage, SecretsPage},
     report::Signature,
+    rmp::RmpReturn,
 };
 use tsmsim_keys::Seed;
 use zerocopy::{FromZeros, IntoBytes};
@@ -12,7 +13,7 @@ use crate::{
     fault::{FaultAction, FaultHook, FaultPoint},
     snp::{
         guest::World,
-        host::{Action, testing::*},
+        host::{Action, WalkedPage, testing::*},
     },
 };
 
@@ -51,6 +52,21 @@ fn pages_become_the_guests() {
     let vmpck0 = core::mem::offset_of!(SecretsPage, vmpck);
     assert_ne!(page(&world, GPA + 2 * PAGE)[vmpck0..vmpck0 + 32], [0; 32]);
     assert!(hypervisor.rmp().is_shared((GPA >> 12) + 4));
+}
+
+/// 2 MiB that were launched page by page are one entry on a host with huge pages only.
+#[rstest]
+#[case::small_pages(false, RmpReturn::FAIL_SIZEMISMATCH)]
+#[case::huge_pages(true, RmpReturn::SUCCESS)]
+fn huge_pages_are_joined(#[case] huge_pages: bool, #[case] result: RmpReturn) {
+    let mut world = World::new(4 << 20, Seed::DEFAULT);
+    let config = HostConfig { ram: std::iter::once(0..4 << 20).collect(), huge_pages, ..config() };
+    let pages = (0..FRAMES_2M).map(|frame| PlannedPage::memory(PageType::ZERO, BYTES_2M + frame * PAGE));
+    let mut hypervisor =
+        Hypervisor::launch(firmware(), config, &plan(pages.collect()), &mut world.env().0).unwrap();
+    let walked = WalkedPage { gpa: BYTES_2M, c_bit: true, size: PageSize::Size2M };
+    let outcome = hypervisor.pvalidate(walked, 1, 0, &mut world.env().0);
+    assert_eq!((outcome.result, outcome.carry), (result, false));
 }
 
 #[test]

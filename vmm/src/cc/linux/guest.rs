@@ -3,6 +3,9 @@
 use std::{
     collections::BTreeMap,
     io::{self, Write},
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -15,7 +18,7 @@ use crate::{
         snp::{SnpMachine, SnpMachineError},
         tdx::{TdMachine, TdMachineError},
     },
-    engine::{EngineError, qemu::QemuEngine},
+    engine::{Engine, EngineError, qemu::QemuEngine},
     loader::linux::{
         boot::{self, LinuxLoadError, LoadedLinux, Tee, load},
         image::KernelImage,
@@ -142,25 +145,42 @@ impl std::fmt::Display for LinuxEnd {
     }
 }
 
-/// A machine with a confidential guest on QEMU.
+/// An engine that Linux guests run on.
+pub trait LinuxEngine: Engine {
+    /// How often the guest was stopped, by the name of the instruction.
+    fn stops(&self) -> &BTreeMap<&'static str, u64>;
+}
+
+impl LinuxEngine for QemuEngine {
+    fn stops(&self) -> &BTreeMap<&'static str, u64> {
+        Self::stops(self)
+    }
+}
+
+/// A machine with a confidential guest.
 pub trait ConfidentialMachine {
+    /// What runs the guest.
+    type Engine: LinuxEngine;
+
     /// Runs the guest until it ends or the deadline passes.
     ///
     /// # Errors
     /// If the engine fails.
     fn run(&mut self, deadline: Instant) -> Result<End, EngineError>;
     /// The engine.
-    fn engine(&self) -> &QemuEngine;
+    fn engine(&self) -> &Self::Engine;
     /// What happened so far.
     fn journal(&self) -> &Journal;
 }
 
-impl ConfidentialMachine for SnpMachine<QemuEngine> {
+impl<E: LinuxEngine> ConfidentialMachine for SnpMachine<E> {
+    type Engine = E;
+
     fn run(&mut self, deadline: Instant) -> Result<End, EngineError> {
         Self::run(self, deadline)
     }
 
-    fn engine(&self) -> &QemuEngine {
+    fn engine(&self) -> &E {
         Self::engine(self)
     }
 
@@ -169,17 +189,39 @@ impl ConfidentialMachine for SnpMachine<QemuEngine> {
     }
 }
 
-impl ConfidentialMachine for TdMachine<QemuEngine> {
+impl<E: LinuxEngine> ConfidentialMachine for TdMachine<E> {
+    type Engine = E;
+
     fn run(&mut self, deadline: Instant) -> Result<End, EngineError> {
         Self::run(self, deadline)
     }
 
-    fn engine(&self) -> &QemuEngine {
+    fn engine(&self) -> &E {
         Self::engine(self)
     }
 
     fn journal(&self) -> &Journal {
         Self::journal(self)
+    }
+}
+
+/// Where the host has a guest's two serial lines.
+pub(super) struct Lines {
+    /// What the guest writes comes out here.
+    pub(super) host: [UnixStream; 2],
+    /// Ends the engine's run.
+    pub(super) attention: Arc<AtomicBool>,
+    /// The guest's ends, if they are in this process: to be closed when the guest has ended.
+    pub(super) guest: Vec<UnixStream>,
+}
+
+impl Lines {
+    /// Those of a running QEMU, which closes its ends when it ends.
+    pub(super) fn of(engine: &QemuEngine) -> io::Result<Self> {
+        let take = |number| {
+            engine.take_serial(number).ok_or_else(|| io::Error::other("the machine has no such line"))
+        };
+        Ok(Self { host: [take(0)?, take(1)?], attention: engine.attention(), guest: Vec::new() })
     }
 }
 
@@ -189,23 +231,23 @@ pub struct LinuxGuest<M> {
     machine: M,
     console: Line,
     channel: Line,
+    /// The guest's ends of the lines.
+    ends: Vec<UnixStream>,
 }
 
 impl<M: ConfidentialMachine> LinuxGuest<M> {
     /// Connects the serial lines of a launched machine.
     pub(super) fn new(
         machine: M,
+        lines: Lines,
         console: Option<Box<dyn Write + Send>>,
         channel: Option<Sink>,
     ) -> Result<Self, LinuxBootError> {
-        let take = |number| {
-            let stream = machine.engine().take_serial(number);
-            stream.ok_or_else(|| io::Error::other("the machine has no such line"))
-        };
-        let line = |number, limit, sink| Line::read(take(number)?, limit, sink, machine.engine().attention());
-        let console = line(0, CONSOLE_LIMIT, console_sink(console))?;
-        let channel = line(1, CHANNEL_LIMIT, channel.unwrap_or_else(|| Box::new(|_| false)))?;
-        Ok(Self { machine, console, channel })
+        let Lines { host: [first, second], attention, guest } = lines;
+        let console = Line::read(first, CONSOLE_LIMIT, console_sink(console), Arc::clone(&attention))?;
+        let channel = channel.unwrap_or_else(|| Box::new(|_| false));
+        let channel = Line::read(second, CHANNEL_LIMIT, channel, attention)?;
+        Ok(Self { machine, console, channel, ends: guest })
     }
 
     /// Runs the guest until it ends or the deadline passes. What it wrote is all there then.
@@ -215,6 +257,10 @@ impl<M: ConfidentialMachine> LinuxGuest<M> {
     pub fn run(&mut self, deadline: Instant) -> Result<LinuxEnd, EngineError> {
         let end = self.machine.run(deadline)?;
         if end == End::Shutdown {
+            for stream in self.ends.drain(..) {
+                // One that is closed already is just as good.
+                drop(stream.shutdown(Shutdown::Write));
+            }
             self.console.wait_closed(DRAIN_TIME);
             self.channel.wait_closed(DRAIN_TIME);
         }

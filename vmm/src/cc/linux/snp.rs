@@ -9,7 +9,7 @@ use tsmsim_simulator::snp::{
 };
 
 use super::{
-    guest::{LinuxBoot, LinuxBootError, LinuxGuest},
+    guest::{Lines, LinuxBoot, LinuxBootError, LinuxGuest},
     sites::{CPUID_SEV, Site, Sites, find_snp},
 };
 use crate::{
@@ -34,6 +34,7 @@ use crate::{
 };
 
 const VMGEXIT: Watched = Watched::Confidential(PatchedInstruction::Vmgexit);
+const RMPADJUST: Watched = Watched::Confidential(PatchedInstruction::Rmpadjust);
 const PVALIDATE: Watched = Watched::Confidential(PatchedInstruction::Pvalidate);
 /// SEV, SEV-ES, SEV-SNP (APM volume 3, appendix E.4.17).
 const SEV_FEATURES: u32 = 0x1a;
@@ -68,7 +69,7 @@ impl SnpLinux {
         }
     }
 
-    fn load(&self, boot: &LinuxBoot<'_>, ram: &GuestRam) -> Result<LoadedLinux, LinuxBootError> {
+    pub(super) fn load(&self, boot: &LinuxBoot<'_>, ram: &GuestRam) -> Result<LoadedLinux, LinuxBootError> {
         let cpuid = cpuid_page(self.firmware.platform().cpu(), self.c_bit);
         Ok(boot.load(ram, Tee::Snp { cpuid: &cpuid })?)
     }
@@ -129,11 +130,12 @@ pub fn boot_snp(
         vmsa: Box::new(*loaded.vmsa()),
     };
     let machine = SnpMachine::launch_with(parts, clock, entropy, faults)?;
-    LinuxGuest::new(machine, boot.console, boot.channel)
+    let lines = Lines::of(machine.engine())?;
+    LinuxGuest::new(machine, lines, boot.console, boot.channel)
 }
 
 /// The places of the kernel that are watched.
-fn sites(kernel: &KernelImage) -> Result<Sites, LinuxBootError> {
+pub(super) fn sites(kernel: &KernelImage) -> Result<Sites, LinuxBootError> {
     let code: Vec<_> = kernel.code().collect();
     let sites = find_snp(&code);
     if sites.count(VMGEXIT) == 0 || sites.count(PVALIDATE) == 0 {
@@ -156,10 +158,9 @@ fn watches(sites: &Sites) -> Vec<Watch> {
         let end = part.map(before_end);
         let follows = end == Some(site.address);
         let until = match site.instruction {
-            Watched::Wrmsr | VMGEXIT | PVALIDATE if [0xffffffff810056db, 0xffffffff810056dd, 0xffffffff81006aec, 0xffffffff81005b51,0xffffffff81005b53,0xffffffff81005b57,0xffffffff810087cf,0xffffffff810087d1,0xffffffff810087d5,0xffffffff810004ed,0xffffffff810004ef,0xffffffff810004f3,0xffffffff81006582].contains(&site.address) => Until::End,
-            _ if follows => Until::End,
-            // The kernel knows what it is, and at which VMPL, before it registers its GHCB.
-            _ => Until::Request(GhcbInfo::REGISTER_GHCB_REQUEST.0),
+            // What the kernel is, and at which VMPL, it finds out before it first fills in a GHCB.
+            Watched::Cpuid | RMPADJUST => Until::Request(GhcbInfo::GHCB_ADDRESS.0),
+            _ => Until::End,
         };
         let watch = |address, until| Watch { address, instruction: site.instruction, until, follows };
         watches.extend([watch(site.address, until), watch(site.gpa, Until::UpperHalf)]);

@@ -7,8 +7,8 @@ use tsmsim_abi::tdx::{
 use tsmsim_simulator::tdx::{platform::TdxPlatform, vmcall::HostConfig};
 
 use super::{
-    guest::{LinuxBoot, LinuxBootError, LinuxGuest},
-    sites::{find_halt, find_tdx},
+    guest::{Lines, LinuxBoot, LinuxBootError, LinuxGuest},
+    sites::{Sites, find_halt, find_tdx},
 };
 use crate::{
     bus::PortBus,
@@ -92,21 +92,29 @@ pub fn boot_tdx(
         state: state.initial,
     };
     let machine = TdMachine::launch(parts, surroundings)?;
-    LinuxGuest::new(machine, boot.console, boot.channel)
+    let lines = Lines::of(machine.engine())?;
+    LinuxGuest::new(machine, lines, boot.console, boot.channel)
 }
 
-/// The places of the kernel that are watched, and those with which it halts.
-fn watches(kernel: &KernelImage) -> Result<(Vec<Watch>, HaltStub), LinuxBootError> {
+/// Where the kernel has TDCALL and CPUID.
+pub(super) fn sites(kernel: &KernelImage) -> Result<Sites, LinuxBootError> {
     let code: Vec<_> = kernel.code().collect();
     let sites = find_tdx(&code);
     if sites.count(Watched::Confidential(PatchedInstruction::Tdcall)) == 0 {
         let reason = "it has no TDCALL, so it was built without INTEL_TDX_GUEST";
         return Err(LinuxBootError::Kernel(reason.to_owned()));
     }
+    tracing::info!(sites = sites.found.len(), unconfirmed = sites.unconfirmed.len(), "kernel searched");
+    Ok(sites)
+}
+
+/// The places of the kernel that are watched, and those with which it halts.
+fn watches(kernel: &KernelImage) -> Result<(Vec<Watch>, HaltStub), LinuxBootError> {
+    let code: Vec<_> = kernel.code().collect();
+    let sites = sites(kernel)?;
     let no_halt =
         || LinuxBootError::Kernel("it has no function that only enables interrupts and halts".into());
     let halt = find_halt(&code).ok_or_else(no_halt)?;
-    tracing::info!(sites = sites.found.len(), unconfirmed = sites.unconfirmed.len(), "kernel searched");
     let until = |instruction| match instruction {
         Watched::Cpuid => Until::Leaf(CPUID_TDX),
         _ => Until::End,

@@ -75,6 +75,13 @@ pub(super) fn apply_initial_state(sregs: &mut kvm_sregs, state: &InitialState) {
     (sregs.idt.base, sregs.idt.limit) = (0, 0);
 }
 
+/// Code and stack segment of ring 0 as SYSCALL loads them, for the code segment's selector.
+pub(super) fn kernel_segments(selector: u16) -> (kvm_segment, kvm_segment) {
+    let code = kvm_segment { selector, ..code_segment(Privilege::Kernel) };
+    let data = kvm_segment { selector: selector.wrapping_add(8), ..data_segment(Privilege::Kernel) };
+    (code, data)
+}
+
 fn code_segment(privilege: Privilege) -> kvm_segment {
     let dpl = privilege.level();
     kvm_segment {

@@ -7,6 +7,7 @@
 mod convert;
 mod deadline;
 mod probe;
+pub mod slow;
 mod sys;
 mod vcpu;
 
@@ -15,9 +16,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kvm_bindings::{
     KVM_CAP_X86_USER_SPACE_MSR, KVM_MAX_CPUID_ENTRIES, KVM_MSR_EXIT_REASON_FILTER,
-    KVM_MSR_EXIT_REASON_UNKNOWN, kvm_enable_cap,
+    KVM_MSR_EXIT_REASON_UNKNOWN, KVM_PIT_SPEAKER_DUMMY, kvm_enable_cap, kvm_pit_config,
 };
 use kvm_ioctls::{Cap, Kvm, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd};
+use vm_superio::Trigger;
 use vmm_sys_util::errno;
 
 use self::convert::cpuid_from_kvm;
@@ -60,14 +62,20 @@ pub struct KvmConfig {
     pub unknown_msrs_exit: bool,
     /// PIC, I/O APIC and local APIC in the kernel; HLT then waits in the kernel for an interrupt and does not exit.
     pub interrupt_controller: bool,
+    /// A PC's interval timer in the kernel as well.
+    pub timer: bool,
+    /// The guest is a Linux. If this KVM interprets ring 0, what its interpreter lacks of a small kernel is done in this
+    /// program ([`slow`]); on an ordinary KVM it makes no difference.
+    pub assist_linux: bool,
 }
 
 /// What all processors of a machine share. The descriptor goes before the memory that it refers to.
 struct Shared {
     vm: VmFd,
     kvm: Kvm,
-    _ram: GuestRam,
+    ram: GuestRam,
     info: EngineInfo,
+    config: KvmConfig,
 }
 
 /// A virtual machine.
@@ -99,8 +107,17 @@ impl KvmVm {
         if config.interrupt_controller {
             vm.create_irq_chip().map_err(|error| host_error("KVM_CREATE_IRQCHIP", error))?;
         }
-        route_msrs(&vm, config)?;
-        let shared = Shared { vm, kvm, _ram: ram.clone(), info };
+        if config.timer {
+            let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..kvm_pit_config::default() };
+            vm.create_pit2(pit).map_err(|error| host_error("KVM_CREATE_PIT2", error))?;
+        }
+        let mut config = config.clone();
+        config.assist_linux &= info.speed == Speed::SlowEmulated;
+        if config.assist_linux {
+            config.msr_exits.push(MsrRange { base: slow::MSR_LSTAR, count: 1, read: false, write: true });
+        }
+        route_msrs(&vm, &config)?;
+        let shared = Shared { vm, kvm, ram: ram.clone(), info, config };
         Ok(Self { shared: Arc::new(shared), next_vcpu: AtomicU64::new(0) })
     }
 
@@ -114,12 +131,36 @@ impl KvmVm {
         supported_cpuid(&self.shared.kvm)
     }
 
+    /// A line of the machine's interrupt controllers.
+    pub fn interrupt_line(&self, number: u32) -> InterruptLine {
+        InterruptLine { shared: Arc::clone(&self.shared), number }
+    }
+
     /// The next processor, numbered from zero, with `cpuid` as its table.
     ///
     /// It belongs to the calling thread. KVM may change the table; [`KvmVcpu::cpuid`] has what the guest will see.
     pub fn create_vcpu(&self, cpuid: &CpuidTable) -> Result<KvmVcpu, EngineError> {
         let index = self.next_vcpu.fetch_add(1, Ordering::Relaxed);
         KvmVcpu::new(Arc::clone(&self.shared), index, cpuid)
+    }
+}
+
+/// Where a device says that it wants something.
+pub struct InterruptLine {
+    shared: Arc<Shared>,
+    number: u32,
+}
+
+impl Trigger for InterruptLine {
+    type E = EngineError;
+
+    /// One pulse: the lines of a PC's old devices are edge-triggered.
+    fn trigger(&self) -> Result<(), EngineError> {
+        for active in [true, false] {
+            let line = self.shared.vm.set_irq_line(self.number, active);
+            line.map_err(|error| host_error("KVM_IRQ_LINE", error))?;
+        }
+        Ok(())
     }
 }
 

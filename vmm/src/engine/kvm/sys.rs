@@ -22,6 +22,9 @@ use super::host_error;
 use crate::engine::EngineError;
 use crate::memory::GuestRam;
 
+/// The suberror of an internal error that means: an instruction that cannot be emulated.
+pub(super) const EMULATION: u32 = KVM_INTERNAL_ERROR_EMULATION;
+
 /// Puts all of `ram` at guest-physical address `gpa`, as memory slot `slot`.
 ///
 /// The virtual machine must not outlive `ram`; [`super::KvmVm`] keeps a clone beside its descriptor.

@@ -1,22 +1,31 @@
 //! One virtual processor.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_vcpu_events};
+use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, KVM_MP_STATE_HALTED, kvm_mp_state, kvm_vcpu_events};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::convert::{
     apply_initial_state, cpuid_from_kvm, cpuid_to_kvm, registers_from_kvm, registers_to_kvm,
 };
 use super::deadline::DeadlineTimer;
+use super::slow::{Assistant, MSR_LSTAR};
 use super::{Shared, host_error, sys};
 use crate::engine::cpuid::CpuidTable;
 use crate::engine::{
     Engine, EngineError, EngineInfo, Exception, Exit, GeneralProtection, InitialState, Pending, Registers,
-    SystemRegisters,
+    SystemRegisters, rflags,
 };
+use crate::loader::patch::PatchedInstruction;
+
+/// How long another thread's [`KvmVcpu::attention`] may go unseen while the guest does not exit.
+const ATTENTION_TIME: Duration = Duration::from_millis(50);
+
+/// How long a guest halts that has its interrupts disabled.
+const POLLED_HALT: Duration = Duration::from_millis(1);
 
 /// One virtual processor of a [`KvmVm`](super::KvmVm). It stays in the thread that made it: KVM wants its requests from
 /// there, and the deadline's timer signals that thread.
@@ -30,6 +39,12 @@ pub struct KvmVcpu {
     interrupts: BTreeSet<u8>,
     /// An exception is to be delivered first; what KVM said of interrupts at the last exit does not hold behind it.
     exception: bool,
+    /// On a KVM that interprets ring 0, for a guest that needs it.
+    assistant: Option<Assistant>,
+    attention: Arc<AtomicBool>,
+    /// When the attention is looked at next, if the guest does not exit before.
+    look: Instant,
+    stops: BTreeMap<&'static str, u64>,
 }
 
 impl KvmVcpu {
@@ -37,6 +52,8 @@ impl KvmVcpu {
         let fd = shared.vm.create_vcpu(index).map_err(|error| host_error("KVM_CREATE_VCPU", error))?;
         fd.set_cpuid2(&cpuid_to_kvm(cpuid)?).map_err(|error| host_error("KVM_SET_CPUID2", error))?;
         let deadline = DeadlineTimer::new(&fd)?;
+        let config = &shared.config;
+        let assistant = config.assist_linux.then(|| Assistant::new(shared.ram.clone(), config));
         Ok(Self {
             fd,
             deadline,
@@ -44,7 +61,46 @@ impl KvmVcpu {
             pending: Pending::None,
             interrupts: BTreeSet::new(),
             exception: false,
+            assistant,
+            attention: Arc::default(),
+            look: Instant::now(),
+            stops: BTreeMap::new(),
         })
+    }
+
+    /// A flag that, raised by another thread, ends [`Engine::run`] with [`Exit::Deadline`] before its time.
+    #[must_use]
+    pub fn attention(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.attention)
+    }
+
+    /// How often the guest was stopped, by what it did.
+    #[must_use]
+    pub const fn stops(&self) -> &BTreeMap<&'static str, u64> {
+        &self.stops
+    }
+
+    /// Thousands of cycles that the guest's time-stamp counter makes in a second.
+    pub fn tsc_khz(&self) -> Result<u32, EngineError> {
+        self.fd.get_tsc_khz().map_err(|error| host_error("KVM_GET_TSC_KHZ", error))
+    }
+
+    /// Does what this KVM's interpreter left undone, if that is what the exit means.
+    fn assist(&mut self, exit: &Exit) -> Result<bool, EngineError> {
+        let Some(assistant) = &mut self.assistant else { return Ok(false) };
+        match *exit {
+            Exit::InternalError { suberror: sys::EMULATION, .. } => {
+                let Some(name) = assistant.instruction(&self.fd)? else { return Ok(false) };
+                *self.stops.entry(name).or_default() += 1;
+                Ok(true)
+            }
+            Exit::MsrWrite { index: MSR_LSTAR, value } => {
+                assistant.write_lstar(&self.fd, value)?;
+                self.complete_msr_write(Ok(()))?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// The table that the guest sees: KVM changes some of what it was given.
@@ -129,11 +185,15 @@ impl Engine for KvmVcpu {
 
     fn run(&mut self, deadline: Instant) -> Result<Exit, EngineError> {
         self.pending.check_answered()?;
-        self.deadline.arm(deadline)?;
         loop {
-            if Instant::now() >= deadline {
+            let now = Instant::now();
+            if now >= deadline || self.attention.load(Ordering::Relaxed) {
                 return Ok(Exit::Deadline);
             }
+            if now >= self.look {
+                self.look = now + ATTENTION_TIME;
+            }
+            self.deadline.arm(deadline.min(self.look))?;
             if !self.interrupts.is_empty() {
                 self.offer_interrupt()?;
             }
@@ -148,6 +208,10 @@ impl Engine for KvmVcpu {
             if let Some(exit) = outcome {
                 let exit = self.complete_exit(exit);
                 self.pending = Pending::of(&exit);
+                if self.assist(&exit)? {
+                    continue;
+                }
+                *self.stops.entry(name(&exit)).or_default() += 1;
                 return Ok(exit);
             }
             self.deadline.acknowledge()?;
@@ -233,6 +297,47 @@ impl Engine for KvmVcpu {
 
     fn interrupt_waits(&self) -> bool {
         !self.interrupts.is_empty()
+    }
+
+    fn halt(&mut self) -> Result<bool, EngineError> {
+        if !self.shared.config.interrupt_controller {
+            return Ok(false);
+        }
+        let before = self.registers()?;
+        if before.rflags & rflags::IF == 0 {
+            // A TD may halt with interrupts disabled, and wants to be woken by one; KVM would not see that it is there. A halt may
+            // end without an interrupt, so this one ends soon.
+            std::thread::sleep(POLLED_HALT);
+            return Ok(true);
+        }
+        // What the last exit left undone would undo the halt: KVM finishes it when it next runs.
+        self.finish_instruction()?;
+        let rip = self.registers()?.rip;
+        self.set_registers(&Registers { rip, ..before })?;
+        let state = kvm_mp_state { mp_state: KVM_MP_STATE_HALTED };
+        self.fd.set_mp_state(state).map_err(|error| host_error("KVM_SET_MP_STATE", error))?;
+        Ok(true)
+    }
+}
+
+/// What an exit is called in [`KvmVcpu::stops`].
+fn name(exit: &Exit) -> &'static str {
+    match exit {
+        Exit::IoOut { port, .. } => match PatchedInstruction::from_port(*port) {
+            Some(PatchedInstruction::Vmgexit) => "VMGEXIT",
+            Some(PatchedInstruction::Pvalidate) => "PVALIDATE",
+            Some(PatchedInstruction::Rmpadjust) => "RMPADJUST",
+            Some(PatchedInstruction::Tdcall) => "TDCALL",
+            None => "OUT",
+        },
+        Exit::IoIn { .. } => "IN",
+        Exit::MmioRead { .. } | Exit::MmioWrite { .. } => "MMIO",
+        Exit::MsrRead { .. } => "RDMSR",
+        Exit::MsrWrite { .. } => "WRMSR",
+        Exit::Hlt => "HLT",
+        Exit::Deadline => "deadline",
+        Exit::Shutdown | Exit::SystemEvent { .. } => "shutdown",
+        Exit::InternalError { .. } => "internal error",
     }
 }
 

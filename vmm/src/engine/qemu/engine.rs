@@ -357,6 +357,7 @@ impl Engine for QemuEngine {
             let complaints = process.complaints();
             return Err(EngineError::Qemu(format!("its firmware did not reach the guest: {complaints}")));
         }
+        process.leave_no_trace();
         client.remove_breakpoint(entry)?;
         self.file = client.registers()?;
         let SystemRegisters { cr0, cr3, cr4, efer, cpl } = self.file.system;

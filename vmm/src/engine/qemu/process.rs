@@ -11,7 +11,7 @@ use std::{
     os::{
         fd::AsRawFd as _,
         unix::{
-            fs::DirBuilderExt as _,
+            fs::{DirBuilderExt as _, FileExt as _},
             net::{UnixListener, UnixStream},
         },
     },
@@ -47,7 +47,8 @@ pub struct QemuConfig {
 #[derive(Debug)]
 pub(super) struct QemuProcess {
     child: Child,
-    directory: PrivateDirectory,
+    directory: Option<PrivateDirectory>,
+    log: File,
     pub(super) gdb: Option<UnixStream>,
     /// What the guest writes to its first two serial ports.
     pub(super) serial: RefCell<[Option<UnixStream>; 2]>,
@@ -64,11 +65,14 @@ impl QemuProcess {
             listener.map_err(|error| cannot("make a socket for QEMU", &error))
         };
         let listeners = [listen("gdb")?, listen("serial0")?, listen("serial1")?];
-        let log = File::create(directory.path("log")).map_err(|error| cannot("make QEMU's log", &error))?;
+        let log = File::options().read(true).write(true).create_new(true).open(directory.path("log"));
+        let log = log.and_then(|log| Ok((log.try_clone()?, log)));
+        let (theirs, log) = log.map_err(|error| cannot("make QEMU's log", &error))?;
         let mut command = command(config, ram, &directory)?;
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(theirs);
         let child = command.spawn().map_err(|error| not_started(&error))?;
-        let mut process = Self { child, directory, gdb: None, serial: RefCell::default() };
+        let mut process =
+            Self { child, directory: Some(directory), log, gdb: None, serial: RefCell::default() };
         let deadline = Instant::now() + START_TIME;
         let [gdb, first, second] = listeners;
         let serial = [Some(process.accept(&first, deadline)?), Some(process.accept(&second, deadline)?)];
@@ -114,6 +118,11 @@ impl QemuProcess {
         }
     }
 
+    /// Removes the directory: QEMU has opened all that it needs. So nothing is left however this process ends.
+    pub(super) fn leave_no_trace(&mut self) {
+        self.directory = None;
+    }
+
     /// Waits for QEMU to end, and says whether it did so by itself and without complaint.
     pub(super) fn ended_well(&mut self) -> bool {
         /// From closing its connections to its end.
@@ -130,8 +139,11 @@ impl QemuProcess {
 
     /// What QEMU printed, without its warnings about features of the processor that it does not emulate.
     pub(super) fn complaints(&self) -> String {
-        let log = fs::read(self.directory.path("log")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&log);
+        /// Of more, the beginning is enough.
+        const MOST: usize = 64 << 10;
+        let mut log = vec![0; MOST];
+        let length = self.log.read_at(&mut log, 0).unwrap_or(0);
+        let text = String::from_utf8_lossy(&log[..length]);
         let lines: Vec<&str> =
             text.lines().filter(|line| !line.contains("doesn't support requested feature")).collect();
         lines.join("; ")

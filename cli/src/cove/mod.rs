@@ -1,0 +1,4 @@
+//! CoVE: platforms and evidence from the command line.
+
+pub(crate) mod evidence;
+pub(crate) mod local;
