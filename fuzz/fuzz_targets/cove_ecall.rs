@@ -31,7 +31,7 @@ fuzz_target!(|bytes: &[u8]| {
                 continue;
             }
             _ => {
-                let gpa = u64::from(input.u32()) % RAM as u64 & !0xfff;
+                let gpa = (u64::from(input.u32()) % RAM as u64) & !0xfff;
                 let (mut env, _) = world.env();
                 // A page that is not there stays that way.
                 let _ = machine.tvm_mut().invalidate_pages(gpa, 0x1000, &mut env);

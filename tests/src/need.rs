@@ -135,7 +135,7 @@ pub fn configfs_tsm() -> Option<PathBuf> {
     file("TSMSIM_CONFIGFS_TSM")
 }
 
-/// A Python that can import `cctrusted_vm` of PyPI, a client of TDX's device, configfs-tsm and event log.
+/// A Python that can import `cctrusted_vm` of PyPI, a client of TDX's device, configfs-tsm and event log, and `cwt`, which judges COSE.
 #[must_use]
 #[track_caller]
 pub fn python_with_cctrusted() -> Option<PathBuf> {

@@ -265,12 +265,13 @@ fn tdx_platform() -> TdxPlatform {
     TdxPlatformConfig::tdx_1_5().build(&Seed::DEFAULT).unwrap()
 }
 
-fn td(kernel: &Kernel, host: HostConfig, surroundings: Surroundings) -> (Outcome, [u8; 48]) {
+fn td(kernel: &Kernel, alias: bool, host: HostConfig, surroundings: Surroundings) -> (Outcome, [u8; 48]) {
     let initrd = kernel.initrd(&TDX_MODULES);
     let task = task();
     let out = tempfile::tempdir().unwrap();
     let (shared, sink) = channel(out.path());
     let boot = LinuxBoot {
+        alias,
         channel: Some(sink),
         task: task.as_bytes(),
         ..LinuxBoot::new(&kernel.image, &initrd, RAM)
@@ -312,7 +313,7 @@ fn a_stock_kernel_is_a_td(#[case] variable: &str, #[case] quote_delay_ns: Option
     let _one = one_at_a_time();
     let Some(kernel) = Kernel::new(variable) else { return };
     let host = HostConfig { quote_delay_ns, ..HostConfig::default() };
-    let (outcome, mr_td) = td(&kernel, host, faults(NoFaults));
+    let (outcome, mr_td) = td(&kernel, true, host, faults(NoFaults));
     assert_eq!((&outcome.end, outcome.report.status), (&LinuxEnd::Done, Some(0)), "{}", outcome.show());
     assert!(outcome.console.contains("Memory Encryption Features active: Intel TDX"));
     let quote = outcome.file("quote.bin").unwrap();
@@ -327,9 +328,21 @@ fn a_td_without_a_quoting_service_gets_no_quote() {
     let _one = one_at_a_time();
     let Some(kernel) = Kernel::new("TSMSIM_KERNEL_6_12") else { return };
     let host = HostConfig { quoting: false, ..HostConfig::default() };
-    let (outcome, _) = td(&kernel, host, faults(NoFaults));
+    let (outcome, _) = td(&kernel, true, host, faults(NoFaults));
     assert!(outcome.report.status.is_some_and(|status| status != 0), "{}", outcome.show());
     assert_eq!(outcome.file("quote.bin"), None);
+}
+
+/// What a TD shares with its host is not there then: it boots, but its request for a quote does not arrive.
+#[test]
+fn without_ram_at_the_shared_bit_no_td_gets_a_quote() {
+    let _one = one_at_a_time();
+    let Some(kernel) = Kernel::new("TSMSIM_KERNEL_6_12") else { return };
+    let (outcome, _) = td(&kernel, false, HostConfig::default(), faults(NoFaults));
+    assert_eq!((&outcome.end, outcome.report.status), (&LinuxEnd::Done, Some(1)), "{}", outcome.show());
+    assert_eq!(outcome.file("quote.bin"), None, "{}", outcome.show());
+    // tdx-guest.c: the host has found no request.
+    assert!(outcome.console.contains("GetQuote hypercall failed"), "{}", outcome.show());
 }
 
 #[rstest]

@@ -250,7 +250,7 @@ pub(crate) fn newest_package(directory: &Path, prefix: &str) -> Option<PathBuf> 
         .map(|entry| entry.path())
 }
 
-/// PyPI's `sev-snp-measure` and `cctrusted-vm` in a virtual environment, made again when the pinned versions change.
+/// PyPI's `sev-snp-measure`, `cctrusted-vm` and `cwt` in a virtual environment, made again when the pinned versions change.
 fn python_packages(context: &Context) -> Result<(), Failure> {
     let stamp = context.target.join("py/requirements-installed.txt");
     let current = fs::read_to_string(&stamp).is_ok_and(|installed| installed == REQUIREMENTS);
@@ -269,7 +269,9 @@ fn python_packages(context: &Context) -> Result<(), Failure> {
         }
         _ => {}
     }
-    say("PyPI's sev-snp-measure and cctrusted-vm in a virtual environment, target/py: a judge and a client");
+    say(
+        "PyPI's sev-snp-measure, cctrusted-vm and cwt in a virtual environment, target/py: judges and a client",
+    );
     let home = context.target.join("py");
     process::run(context.command("python3").args(["-m", "venv", "--clear"]).arg(&home))?;
     let mut pip = context.command(home.join("bin/pip"));
