@@ -27,6 +27,7 @@ mod error;
 mod files;
 mod hex;
 mod picture;
+mod profile;
 pub mod show;
 pub mod snp;
 pub mod tdx;

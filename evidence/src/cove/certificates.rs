@@ -1,8 +1,6 @@
 //! What the certificates must be: `attestation.adoc`, "CoVE X.509 Attestation Certificate Fields", and the choices of
 //! [`tsmsim_abi::cove::claims::CHOICES`] for those that the specification does not describe.
 
-use der::asn1::ObjectIdentifier;
-
 use super::{
     envelope::UCCS_EVIDENCE,
     key::{CdiId, cdi_id, scheme_of},
@@ -10,13 +8,14 @@ use super::{
 use crate::{
     Timestamp, Verdict,
     hex::{hex, short},
-    x509::{Certificate, KnownKey, Name, SignatureScheme, Validity, name::SERIAL_NUMBER},
+    profile::{
+        AUTHORITY_KEY_IDENTIFIER, BASIC_CONSTRAINTS, Expected, KEY_USAGE, SUBJECT_KEY_IDENTIFIER,
+        authority_key_identifier, check_serial_number, check_validity, check_version, judge_extensions,
+        subject_key_identifier,
+    },
+    x509::{Certificate, KnownKey, Name, SignatureScheme, name::SERIAL_NUMBER},
 };
 
-const SUBJECT_KEY_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.14");
-const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
-const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
-pub(super) const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");
 /// 9999-12-31 23:59:59 UTC, for "without end" (RFC 5280 section 4.1.2.5).
 const NO_END: Timestamp = Timestamp(253_402_300_799);
 
@@ -120,25 +119,6 @@ impl<'a> Issuer<'a> {
     }
 }
 
-/// Reads a certificate, or says which part is malformed or that there is none.
-pub(super) fn open<'a>(
-    verdict: &mut Verdict,
-    kind: CertificateKind,
-    der: Option<&'a [u8]>,
-) -> Option<Certificate<'a>> {
-    let Some(der) = der else {
-        verdict.judge(kind.name(), "certificate", Err::<&str, _>("none given"));
-        return None;
-    };
-    match Certificate::read(der) {
-        Ok(certificate) => Some(certificate),
-        Err(malformed) => {
-            verdict.judge(kind.name(), malformed.part, Err::<&str, _>(malformed.why));
-            None
-        }
-    }
-}
-
 /// All checks of a certificate. True if the signature verifies.
 pub(super) fn judge(
     verdict: &mut Verdict,
@@ -147,19 +127,26 @@ pub(super) fn judge(
     issuer: &Issuer<'_>,
 ) -> bool {
     let object = kind.name();
-    let version = if certificate.version == 3 { Ok("3") } else { Err("not 3") };
-    verdict.judge(object, "version", version);
+    verdict.judge(object, "version", check_version(certificate));
     let key = KnownKey::of(&certificate.public_key);
     let own = own_identifier(kind, certificate, key.as_ref().ok());
     let serial = match (kind, &own, &issuer.identifier) {
-        (CertificateKind::Root, ..) => root_serial(certificate.serial_number),
+        (CertificateKind::Root, ..) => check_serial_number(certificate.serial_number).map_err(str::to_owned),
         (CertificateKind::Tvm, _, expected) => fits(certificate.serial_number, expected.as_deref(), "TSM's"),
         (_, expected, _) => fits(certificate.serial_number, expected.as_deref(), "key's"),
     };
     verdict.judge(object, "serialNumber", serial);
     judge_algorithm(verdict, kind, certificate, issuer.scheme);
     judge_names(verdict, kind, certificate, issuer, own.as_deref());
-    verdict.judge(object, "validity", check_validity(kind, certificate.validity, verdict.at));
+    let validity = check_validity(certificate.validity, verdict.at);
+    let not_after = certificate.validity.not_after;
+    let validity = match validity {
+        Ok(_) if kind == CertificateKind::Tvm && not_after != NO_END => {
+            Err(format!("to {not_after}, where {NO_END} is expected"))
+        }
+        other => other,
+    };
+    verdict.judge(object, "validity", validity);
     let key = key.and_then(|key| match (kind, &key) {
         (CertificateKind::Tvm, _)
         | (CertificateKind::Root, KnownKey::P256(_))
@@ -170,7 +157,7 @@ pub(super) fn judge(
         _ => Err(format!("{} is not for a key that signs here", key.name())),
     });
     verdict.judge(object, "subjectPublicKeyInfo", key);
-    judge_extensions(verdict, kind, certificate, issuer, own.as_deref());
+    judge_all_extensions(verdict, kind, certificate, issuer, own.as_deref());
     let signature = match (&issuer.key, issuer.scheme) {
         (Some(key), Some(scheme)) => scheme.verify(key, certificate.signed, certificate.signature),
         _ => Err(format!("there is no key of the {} to check it with", kind.issuer())),
@@ -190,15 +177,6 @@ fn own_identifier(
             subject_key_identifier(certificate).map(<[u8]>::to_vec)
         }
         _ => key.map(|key| cdi_id(key).to_vec()),
-    }
-}
-
-fn root_serial(serial: &[u8]) -> Result<String, String> {
-    match serial {
-        [first, ..] if first & 0x80 != 0 => Err("negative".to_owned()),
-        // Twenty octets, and the zero before a first bit that is set.
-        long if long.len() > 21 => Err("longer than 20 octets".to_owned()),
-        number => Ok(short(number)),
     }
 }
 
@@ -269,20 +247,7 @@ fn check_layer_name(name: &Name<'_>, id: Option<&[u8]>) -> Result<String, String
     }
 }
 
-fn check_validity(kind: CertificateKind, validity: Validity, at: Timestamp) -> Result<String, String> {
-    let Validity { not_before, not_after } = validity;
-    if at < not_before {
-        Err(format!("not valid before {not_before}; judged as of {at}"))
-    } else if at > not_after {
-        Err(format!("expired at {not_after}; judged as of {at}"))
-    } else if kind == CertificateKind::Tvm && not_after != NO_END {
-        Err(format!("to {not_after}, where {NO_END} is expected"))
-    } else {
-        Ok(format!("{not_before} to {not_after}"))
-    }
-}
-
-fn judge_extensions(
+fn judge_all_extensions(
     verdict: &mut Verdict,
     kind: CertificateKind,
     certificate: &Certificate<'_>,
@@ -290,28 +255,16 @@ fn judge_extensions(
     own: Option<&[u8]>,
 ) {
     let object = kind.name();
-    let authority = issuer.identifier.as_deref().and_then(authority_key_identifier);
-    let subject = own.filter(|id| id.len() == 20).map(|id| [&[0x04, 20], id].concat());
+    // Where an identifier is not known, none is right.
+    let authority = issuer.identifier.as_deref().and_then(authority_key_identifier).unwrap_or_default();
+    let subject = own.filter(|id| id.len() == 20).map(|id| [&[0x04, 20], id].concat()).unwrap_or_default();
     let expected = [
-        ("authorityKeyIdentifier", AUTHORITY_KEY_IDENTIFIER, false, authority),
-        ("subjectKeyIdentifier", SUBJECT_KEY_IDENTIFIER, false, subject),
-        ("keyUsage", KEY_USAGE, true, Some(kind.key_usage().to_vec())),
-        ("basicConstraints", BASIC_CONSTRAINTS, true, Some(kind.basic_constraints().to_vec())),
+        Expected::new("authorityKeyIdentifier", AUTHORITY_KEY_IDENTIFIER, false, Some(authority)),
+        Expected::new("subjectKeyIdentifier", SUBJECT_KEY_IDENTIFIER, false, Some(subject)),
+        Expected::new("keyUsage", KEY_USAGE, true, Some(kind.key_usage().to_vec())),
+        Expected::new("basicConstraints", BASIC_CONSTRAINTS, true, Some(kind.basic_constraints().to_vec())),
     ];
-    for (field, oid, critical, value) in &expected {
-        let result = match certificate.extension(*oid) {
-            None => Err("missing"),
-            Some(present) if present.critical != *critical && *critical => Err("not marked as critical"),
-            Some(present) if present.critical != *critical => Err("marked as critical"),
-            Some(present) if value.as_deref() != Some(present.value) => Err("not what it must be"),
-            Some(_) => Ok("as it must be"),
-        };
-        verdict.judge(object, *field, result);
-    }
     let is_tvm = kind == CertificateKind::Tvm;
-    let known = |oid: ObjectIdentifier| {
-        expected.iter().any(|(_, known, ..)| *known == oid) || (is_tvm && oid == UCCS_EVIDENCE)
-    };
     if is_tvm {
         let result = match certificate.extension(UCCS_EVIDENCE) {
             Some(present) if present.critical => Ok("critical"),
@@ -320,22 +273,8 @@ fn judge_extensions(
         };
         verdict.judge(object, "UccsEvidence", result);
     }
-    let result = match certificate.extensions.iter().find(|extension| !known(extension.oid)) {
-        Some(other) => Err(format!("{} does not belong into it", other.oid)),
-        None => Ok(format!("{}, no others", certificate.extensions.len())),
-    };
-    verdict.judge(object, "extensions", result);
-}
-
-/// The 20 bytes in a certificate's `subjectKeyIdentifier`.
-pub(super) fn subject_key_identifier<'a>(certificate: &Certificate<'a>) -> Option<&'a [u8]> {
-    let value = certificate.extension(SUBJECT_KEY_IDENTIFIER)?.value;
-    value.strip_prefix(&[0x04, 20]).filter(|identifier| identifier.len() == 20)
-}
-
-/// The `authorityKeyIdentifier` of whatever the key with this identifier signs: the identifier and nothing else.
-pub(super) fn authority_key_identifier(identifier: &[u8]) -> Option<Vec<u8>> {
-    (identifier.len() == 20).then(|| [&[0x30, 0x16, 0x80, 20], identifier].concat())
+    let elsewhere = |oid| is_tvm && oid == UCCS_EVIDENCE;
+    judge_extensions(verdict, (object, certificate), "CoVE's", &expected, elsewhere);
 }
 
 /// A layer's identifier as text: 40 lower-case hexadecimal digits, the first bit zero, the eighth one.

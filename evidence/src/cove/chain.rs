@@ -2,19 +2,20 @@
 
 use super::{
     Bundle, CertificateKind, Policy,
-    certificates::{
-        self, AUTHORITY_KEY_IDENTIFIER, Issuer, authority_key_identifier, subject_key_identifier,
-    },
+    certificates::{self, Issuer},
 };
 use crate::{
     Root, Verdict,
-    hex::{hex, short},
+    hex::hex,
+    profile::{
+        check_list_extensions, judge_list_fields, judge_list_signature, judge_revocation, open_certificate,
+        open_list,
+    },
     snp::{TrustedRoot, carries_marker},
     x509::{Certificate, KnownKey, RevocationList, SignatureScheme, pem_blocks},
 };
 
 const CRL: &str = "CRL";
-const CRL_NUMBER: der::asn1::ObjectIdentifier = der::asn1::ObjectIdentifier::new_unwrap("2.5.29.20");
 
 /// The certificates of a bundle, DER.
 #[derive(Default)]
@@ -93,10 +94,10 @@ pub(super) fn judge<'a>(
     bundle: &Bundle,
     policy: &Policy,
 ) -> Chain<'a> {
-    let root = certificates::open(verdict, CertificateKind::Root, files.root.as_deref());
+    let root = open_certificate(verdict, CertificateKind::Root.name(), files.root.as_deref());
     judge_root(verdict, root.as_ref(), policy);
-    let mut open = |kind, der: Option<&'a Vec<u8>>| {
-        der.and_then(|der| certificates::open(verdict, kind, Some(der.as_slice())))
+    let mut open = |kind: CertificateKind, der: Option<&'a Vec<u8>>| {
+        der.and_then(|der| open_certificate(verdict, kind.name(), Some(der)))
     };
     let rot = open(CertificateKind::Rot, files.rot.as_ref());
     let layers = files.layers.as_ref();
@@ -165,70 +166,21 @@ fn judge_crl(
         }
         return;
     };
-    let list = match RevocationList::read(der) {
-        Ok(list) => list,
-        Err(malformed) => {
-            verdict.judge(CRL, malformed.part, Err::<&str, _>(malformed.why));
-            return;
-        }
-    };
+    let Some(list) = open_list(verdict, CRL, der) else { return };
     for (kind, certificate) in [(CertificateKind::Root, root), (CertificateKind::Rot, rot)] {
-        let Some(certificate) = certificate else { continue };
-        let entry = list.revoked.iter().find(|entry| entry.serial_number == certificate.serial_number);
-        let result = match entry {
-            Some(entry) => {
-                Err(format!("serial number {} was revoked at {}", short(entry.serial_number), entry.date))
-            }
-            None => Ok("not in the CRL"),
-        };
-        verdict.judge(kind.name(), "revocation", result);
+        if let Some(certificate) = certificate {
+            judge_revocation(verdict, (kind.name(), certificate), &list, CRL);
+        }
     }
     judge_list(verdict, &list, root);
 }
 
 fn judge_list(verdict: &mut Verdict, list: &RevocationList<'_>, root: Option<&Certificate<'_>>) {
-    let version = if list.version == 2 { Ok("2") } else { Err("1, where 2 is expected") };
-    verdict.judge(CRL, "version", version);
-    let scheme = SignatureScheme::EcdsaSha256;
-    let algorithms = scheme.check(list.inner_algorithm, list.outer_algorithm);
-    verdict.judge(CRL, "signatureAlgorithm", algorithms.map(|()| scheme.name()));
-    let name = match root {
-        Some(root) if root.subject.encoding == list.issuer.encoding => Ok("the root CA's name".to_owned()),
-        _ => Err(format!("not the subject of the root CA: {}", list.issuer)),
-    };
-    verdict.judge(CRL, "issuer", name);
-    let (made, at) = (list.this_update, verdict.at);
-    let result = if made > at {
-        Err(format!("{made}, after the time of judging, {at}"))
-    } else {
-        Ok(made.to_string())
-    };
-    verdict.judge(CRL, "thisUpdate", result);
-    let result = match list.next_update {
-        None => Err("missing: it cannot be told whether the list is out of date".to_owned()),
-        Some(next) if next < at => Err(format!("out of date since {next}; judged as of {at}")),
-        Some(next) => Ok(next.to_string()),
-    };
-    verdict.judge(CRL, "nextUpdate", result);
-    let authority = root.and_then(subject_key_identifier).and_then(authority_key_identifier);
-    let found = list.extension(AUTHORITY_KEY_IDENTIFIER).map(|present| present.value);
-    let known = [AUTHORITY_KEY_IDENTIFIER, CRL_NUMBER];
-    let result = match list.extensions.iter().find(|extension| !known.contains(&extension.oid)) {
-        Some(other) => Err(format!("{} does not belong into the list", other.oid)),
-        None if found.is_none() || found != authority.as_deref() => {
-            Err("authorityKeyIdentifier does not name the root CA's key".to_owned())
-        }
-        None if list.extension(CRL_NUMBER).is_none() => Err("cRLNumber is missing".to_owned()),
-        None => Ok("as they must be"),
-    };
-    verdict.judge(CRL, "crlExtensions", result);
-    // Whatever an entry's extensions say, the entry is taken as revoked.
-    verdict.judge(CRL, "revokedCertificates", Ok::<_, &str>(format!("{} entries", list.revoked.len())));
-    let signature = match root {
-        Some(root) => {
-            KnownKey::of(&root.public_key).and_then(|key| scheme.verify(&key, list.signed, list.signature))
-        }
-        None => Err("there is no root CA to check it with".to_owned()),
-    };
-    verdict.judge(CRL, "signature", signature.map(|()| "by the root CA"));
+    let (by, scheme) = (CertificateKind::Root.name(), SignatureScheme::EcdsaSha256);
+    let algorithm = scheme.check(list.inner_algorithm, list.outer_algorithm).map(|()| scheme.name());
+    judge_list_fields(verdict, CRL, list, algorithm, (by, root));
+    verdict.judge(CRL, "crlExtensions", check_list_extensions(list, (by, root)));
+    let verify = |key: KnownKey| scheme.verify(&key, list.signed, list.signature);
+    let signature = root.map(|root| KnownKey::of(&root.public_key).and_then(verify));
+    judge_list_signature(verdict, CRL, list, by, signature);
 }

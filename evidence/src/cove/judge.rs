@@ -4,7 +4,7 @@ use tsmsim_abi::cove::claims::PlatformState;
 
 use super::{
     Bundle, CertificateKind, Policy,
-    certificates::{self, Issuer, is_id, parse_id, subject_key_identifier},
+    certificates::{self, Issuer, is_id, parse_id},
     chain::Chain,
     envelope::{Envelope, Tokens},
     key::{algorithm_name, cdi_id},
@@ -14,6 +14,7 @@ use super::{
 use crate::{
     Verdict,
     hex::{first_difference, hex, short},
+    profile::subject_key_identifier,
     x509::{Certificate, KnownKey, Malformed},
 };
 

@@ -5,12 +5,12 @@ use tsmsim_abi::snp::{cert_table::CertGuid, policy::SigningKey, tcb::ProductLine
 use super::{
     Bundle, CertificateKind, Policy, TrustedRoot,
     bundle::kind_of,
-    certificates::{judge_authority, judge_fields, judge_signature, open},
+    certificates::{judge_authority, judge_fields, judge_signature},
     crl,
     endorsement::{self, Endorsement},
     read_table, root,
 };
-use crate::{Outcome, Root, Verdict, x509::Certificate};
+use crate::{Outcome, Root, Verdict, profile::open_certificate, x509::Certificate};
 
 /// What the judged chain says for the report.
 pub(super) struct Chain<'a> {
@@ -53,9 +53,13 @@ pub(super) fn judge<'a>(
         (vcek, None) => (CertificateKind::Vcek, vcek, None),
     };
     let signer = leaf.issuer();
-    let ark = open(verdict, CertificateKind::Ark, bundle.find(CertGuid::ARK).or(given_root(policy)));
-    let ask = open(verdict, signer, bundle.find(CertGuid::ASK));
-    let endorsement = open(verdict, leaf, leaf_der);
+    let ark = open_certificate(
+        verdict,
+        CertificateKind::Ark.name(),
+        bundle.find(CertGuid::ARK).or(given_root(policy)),
+    );
+    let ask = open_certificate(verdict, signer.name(), bundle.find(CertGuid::ASK));
+    let endorsement = open_certificate(verdict, leaf.name(), leaf_der);
     let line = line_of(&[&ark, &ask, &endorsement]);
 
     judge_ark(verdict, ark.as_ref(), line, policy);

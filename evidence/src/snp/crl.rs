@@ -1,12 +1,12 @@
 //! The revocation list of the ARK.
 
-use super::{
-    CertificateKind, Policy,
-    certificates::{AUTHORITY_KEY_IDENTIFIER, CRL_NUMBER, authority_key_identifier},
-};
+use super::{CertificateKind, Policy};
 use crate::{
-    Timestamp, Verdict,
-    hex::short,
+    Verdict,
+    profile::{
+        AUTHORITY_KEY_IDENTIFIER, CRL_NUMBER, authority_of, judge_list_fields, judge_list_signature,
+        judge_revocation, open_list,
+    },
     x509::{Certificate, RevocationList, SignatureAlgorithmFault, verify_pss_sha384},
 };
 
@@ -31,71 +31,30 @@ pub(super) fn judge(
         }
         return;
     };
-    let list = match RevocationList::read(der) {
-        Ok(list) => list,
-        Err(malformed) => {
-            verdict.judge(OBJECT, malformed.part, Err::<&str, _>(malformed.why));
-            return;
-        }
-    };
+    let Some(list) = open_list(verdict, OBJECT, der) else { return };
     let ark = certificates.iter().find(|(kind, _)| *kind == CertificateKind::Ark);
     let ark = ark.and_then(|(_, certificate)| certificate.as_ref());
     judge_list(verdict, &list, ark);
     for (kind, certificate) in certificates {
-        let Some(certificate) = certificate else { continue };
-        let entry = list.revoked.iter().find(|entry| entry.serial_number == certificate.serial_number);
-        let result = match entry {
-            Some(entry) => {
-                Err(format!("serial number {} was revoked at {}", short(entry.serial_number), entry.date))
-            }
-            None => Ok("not in the revocation list"),
-        };
-        verdict.judge(kind.name(), "revocation", result);
+        if let Some(certificate) = certificate {
+            judge_revocation(verdict, (kind.name(), certificate), &list, "revocation list");
+        }
     }
 }
 
 fn judge_list(verdict: &mut Verdict, list: &RevocationList<'_>, ark: Option<&Certificate<'_>>) {
-    let version = if list.version == 2 { Ok("2") } else { Err("1, where 2 is expected") };
-    verdict.judge(OBJECT, "version", version);
     let algorithms = SignatureAlgorithmFault::check(list.inner_algorithm, list.outer_algorithm);
-    let named = algorithms.map(|()| "RSASSA-PSS, SHA-384, salt 48");
-    verdict.judge(OBJECT, "signatureAlgorithm", named.map_err(|fault| fault.to_string()));
-    let issuer = match ark {
-        Some(ark) if ark.subject.encoding == list.issuer.encoding => Ok("the ARK's name"),
-        _ => Err("not the subject of the ARK"),
-    };
-    verdict.judge(OBJECT, "issuer", issuer);
-    verdict.judge(OBJECT, "thisUpdate", this_update(list, verdict.at));
-    verdict.judge(OBJECT, "nextUpdate", next_update(list, verdict.at));
+    let algorithm = algorithms.map(|()| "RSASSA-PSS, SHA-384, salt 48").map_err(|fault| fault.to_string());
+    judge_list_fields(verdict, OBJECT, list, algorithm, ("ARK", ark));
     verdict.judge(OBJECT, "crlExtensions", extensions(list, ark));
-    // Whatever an entry's extensions say, the entry is taken as revoked.
-    verdict.judge(OBJECT, "revokedCertificates", Ok::<_, &str>(format!("{} entries", list.revoked.len())));
-    let signature = match ark {
-        Some(ark) => verify_pss_sha384(&ark.public_key, list.signed, list.signature),
-        None => Err("there is no ARK to check it with".to_owned()),
-    };
-    verdict.judge(OBJECT, "signature", signature.map(|()| "by the ARK"));
-}
-
-fn this_update(list: &RevocationList<'_>, at: Timestamp) -> Result<String, String> {
-    if list.this_update > at {
-        return Err(format!("{}, after the time of judging, {at}", list.this_update));
-    }
-    Ok(list.this_update.to_string())
-}
-
-fn next_update(list: &RevocationList<'_>, at: Timestamp) -> Result<String, String> {
-    match list.next_update {
-        None => Err("missing: it cannot be told whether the list is out of date".to_owned()),
-        Some(next) if next < at => Err(format!("out of date since {next}; judged as of {at}")),
-        Some(next) => Ok(next.to_string()),
-    }
+    let signature = ark.map(|ark| verify_pss_sha384(&ark.public_key, list.signed, list.signature));
+    judge_list_signature(verdict, OBJECT, list, "ARK", signature);
 }
 
 /// Key identifier of the ARK, and a number; of others only what is not critical.
 fn extensions(list: &RevocationList<'_>, ark: Option<&Certificate<'_>>) -> Result<String, String> {
     if let Some(identifier) = list.extension(AUTHORITY_KEY_IDENTIFIER)
-        && ark.and_then(authority_key_identifier).as_deref() != Some(identifier.value)
+        && ark.and_then(authority_of).as_deref() != Some(identifier.value)
     {
         return Err("authorityKeyIdentifier does not name the ARK's key".to_owned());
     }

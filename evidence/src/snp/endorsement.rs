@@ -6,13 +6,11 @@ use der::{
 };
 use tsmsim_abi::snp::tcb::{ProductLine, TcbParts};
 
-use super::{
-    CertificateKind,
-    certificates::{AUTHORITY_KEY_IDENTIFIER, authority_key_identifier, judge_no_others},
-};
+use super::CertificateKind;
 use crate::{
     Verdict,
     hex::short,
+    profile::{AUTHORITY_KEY_IDENTIFIER, authority_of, judge_no_others},
     tree::printable,
     x509::{Certificate, Extension},
 };
@@ -57,7 +55,7 @@ pub(super) fn judge<'a>(
     verdict.judge(kind.name(), "subjectPublicKeyInfo", point.clone().map(|_| "on P-384"));
     let mut known: Vec<ObjectIdentifier> = vec![AUTHORITY_KEY_IDENTIFIER];
     known.extend(expected_fields(kind, line).filter_map(oid));
-    judge_no_others(verdict, kind, certificate, &known);
+    judge_no_others(verdict, (kind.name(), certificate), |oid| known.contains(&oid));
     judge_authority_key(verdict, kind, certificate, issuer);
 
     let mut fields = Fields { verdict, kind, certificate };
@@ -99,7 +97,7 @@ fn judge_authority_key(
     issuer: Option<&Certificate<'_>>,
 ) {
     let Some(extension) = certificate.extension(AUTHORITY_KEY_IDENTIFIER) else { return };
-    let expected = issuer.and_then(authority_key_identifier);
+    let expected = issuer.and_then(authority_of);
     let result = match expected {
         Some(expected) if expected == extension.value && !extension.critical => Ok("the issuer's key"),
         _ => Err("does not name the issuer's key"),

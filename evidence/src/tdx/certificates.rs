@@ -4,21 +4,18 @@ use der::asn1::ObjectIdentifier;
 
 use super::extension::is_sgx;
 use crate::{
-    Timestamp, Verdict,
-    hex::short,
+    Verdict,
+    profile::{
+        AUTHORITY_KEY_IDENTIFIER, BASIC_CONSTRAINTS, CRL_DISTRIBUTION_POINTS, Expected, KEY_USAGE,
+        SUBJECT_KEY_IDENTIFIER, authority_of, check_serial_number, check_validity, check_version,
+        judge_extensions,
+    },
     x509::{
-        Certificate, Name, Validity, check_ecdsa_sha256,
+        Certificate, Name, check_ecdsa_sha256,
         name::{COMMON_NAME, COUNTRY, LOCALITY, ORGANIZATION, STATE},
         p256_point, verify_ecdsa_p256,
     },
 };
-
-const SUBJECT_KEY_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.14");
-const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
-const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
-pub(super) const CRL_NUMBER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.20");
-const CRL_DISTRIBUTION_POINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.31");
-pub(super) const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");
 
 /// A certificate's place in the hierarchy.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -80,24 +77,18 @@ impl CertificateKind {
             Self::Pck | Self::TcbSigning => &[0x30, 0x00],
         }
     }
-}
 
-/// Reads a certificate, or says which part is malformed or that there is none.
-pub(super) fn open<'a>(
-    verdict: &mut Verdict,
-    kind: CertificateKind,
-    der: Option<&'a [u8]>,
-) -> Option<Certificate<'a>> {
-    let Some(der) = der else {
-        verdict.judge(kind.name(), "certificate", Err::<&str, _>("none given"));
-        return None;
-    };
-    match Certificate::read(der) {
-        Ok(certificate) => Some(certificate),
-        Err(malformed) => {
-            verdict.judge(kind.name(), malformed.part, Err::<&str, _>(malformed.why));
-            None
-        }
+    /// What all have; a PCK certificate has the SGX extension besides.
+    fn extensions(self, issuer: Option<&Certificate<'_>>) -> [Expected; 5] {
+        let authority = issuer.and_then(authority_of);
+        let constraints = self.basic_constraints().to_vec();
+        [
+            Expected::new("authorityKeyIdentifier", AUTHORITY_KEY_IDENTIFIER, false, authority),
+            Expected::new("cRLDistributionPoints", CRL_DISTRIBUTION_POINTS, false, None),
+            Expected::new("subjectKeyIdentifier", SUBJECT_KEY_IDENTIFIER, false, None),
+            Expected::new("keyUsage", KEY_USAGE, true, Some(self.key_usage().to_vec())),
+            Expected::new("basicConstraints", BASIC_CONSTRAINTS, true, Some(constraints)),
+        ]
     }
 }
 
@@ -109,18 +100,8 @@ pub(super) fn judge(
     issuer: Option<&Certificate<'_>>,
 ) -> bool {
     let object = kind.name();
-    let version = match certificate.version {
-        3 => Ok("3"),
-        _ => Err("not 3"),
-    };
-    verdict.judge(object, "version", version);
-    let serial = match certificate.serial_number {
-        [first, ..] if first & 0x80 != 0 => Err("negative"),
-        // Twenty octets, and the zero before a first bit that is set.
-        long if long.len() > 21 => Err("longer than 20 octets"),
-        number => Ok(short(number)),
-    };
-    verdict.judge(object, "serialNumber", serial);
+    verdict.judge(object, "version", check_version(certificate));
+    verdict.judge(object, "serialNumber", check_serial_number(certificate.serial_number));
     let algorithms = check_ecdsa_sha256(certificate.inner_algorithm, certificate.outer_algorithm);
     verdict.judge(object, "signatureAlgorithm", algorithms.map(|()| "ecdsa-with-SHA256"));
     let issuer_name = match issuer {
@@ -134,63 +115,14 @@ pub(super) fn judge(
     verdict.judge(object, "validity", check_validity(certificate.validity, verdict.at));
     let key = p256_point(&certificate.public_key);
     verdict.judge(object, "subjectPublicKeyInfo", key.map(|_| "P-256"));
-    judge_extensions(verdict, kind, certificate, issuer);
+    let also = |oid| kind == CertificateKind::Pck && is_sgx(oid);
+    judge_extensions(verdict, (object, certificate), "Intel's", &kind.extensions(issuer), also);
     let by = kind.issuer().name();
     let signature = match issuer {
         Some(issuer) => verify_ecdsa_p256(&issuer.public_key, certificate.signed, certificate.signature),
         None => Err(format!("there is no {by} to check it with")),
     };
     verdict.judge(object, "signature", signature.map(|()| format!("by the {by}")))
-}
-
-fn judge_extensions(
-    verdict: &mut Verdict,
-    kind: CertificateKind,
-    certificate: &Certificate<'_>,
-    issuer: Option<&Certificate<'_>>,
-) {
-    let object = kind.name();
-    let authority = issuer.and_then(authority_key_identifier);
-    let expected = [
-        ("authorityKeyIdentifier", AUTHORITY_KEY_IDENTIFIER, false, authority.as_deref()),
-        ("cRLDistributionPoints", CRL_DISTRIBUTION_POINTS, false, None),
-        ("subjectKeyIdentifier", SUBJECT_KEY_IDENTIFIER, false, None),
-        ("keyUsage", KEY_USAGE, true, Some(kind.key_usage())),
-        ("basicConstraints", BASIC_CONSTRAINTS, true, Some(kind.basic_constraints())),
-    ];
-    for (field, oid, critical, value) in &expected {
-        let result = match certificate.extension(*oid) {
-            None => Err("missing"),
-            Some(present) if present.critical != *critical && *critical => Err("not marked as critical"),
-            Some(present) if present.critical != *critical => Err("marked as critical"),
-            Some(present) if value.is_some_and(|value| value != present.value) => {
-                Err("not what Intel's certificates have")
-            }
-            Some(_) if *oid == SUBJECT_KEY_IDENTIFIER && subject_key_identifier(certificate).is_none() => {
-                Err("not an octet string of 20 bytes")
-            }
-            Some(_) => Ok("as Intel's"),
-        };
-        verdict.judge(object, *field, result);
-    }
-    let known = |oid: ObjectIdentifier| {
-        expected.iter().any(|(_, known, ..)| *known == oid) || (kind == CertificateKind::Pck && is_sgx(oid))
-    };
-    let result = match certificate.extensions.iter().find(|extension| !known(extension.oid)) {
-        Some(other) => Err(format!("{} does not belong into a {object} certificate", other.oid)),
-        None => Ok(format!("{}, no others", certificate.extensions.len())),
-    };
-    verdict.judge(object, "extensions", result);
-}
-
-fn check_validity(Validity { not_before, not_after }: Validity, at: Timestamp) -> Result<String, String> {
-    if at < not_before {
-        Err(format!("not valid before {not_before}; judged as of {at}"))
-    } else if at > not_after {
-        Err(format!("expired at {not_after}; judged as of {at}"))
-    } else {
-        Ok(format!("{not_before} to {not_after}"))
-    }
 }
 
 /// Intel's name with one of the kind's common names: these attributes, in this order, nothing else.
@@ -208,15 +140,4 @@ fn check_name(name: &Name<'_>, kind: CertificateKind) -> Result<String, String> 
             attribute.oid == oid && !attribute.joined && attribute.text.as_deref() == Some(text)
         });
     if fits { Ok(format!("CN={text}, Intel's name")) } else { Err(wanted()) }
-}
-
-/// The 20 bytes in a certificate's `subjectKeyIdentifier`.
-fn subject_key_identifier<'a>(certificate: &Certificate<'a>) -> Option<&'a [u8]> {
-    let value = certificate.extension(SUBJECT_KEY_IDENTIFIER)?.value;
-    value.strip_prefix(&[0x04, 20]).filter(|identifier| identifier.len() == 20)
-}
-
-/// The `authorityKeyIdentifier` of whatever this certificate's key signs: the key's identifier and nothing else.
-pub(super) fn authority_key_identifier(issuer: &Certificate<'_>) -> Option<Vec<u8>> {
-    subject_key_identifier(issuer).map(|identifier| [&[0x30, 0x16, 0x80, 20], identifier].concat())
 }

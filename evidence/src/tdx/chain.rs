@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     Root, Verdict,
+    profile::open_certificate,
     snp::TrustedRoot,
     x509::{Certificate, p256_point, pem_blocks},
 };
@@ -46,13 +47,13 @@ pub(super) fn judge(
     let root_der = bundle.root.clone().or(given).or_else(|| of(&pck_chain, 2)).or_else(|| of(&tcb_chain, 1));
     let (ca_der, pck_der, tcb_der) = (of(&pck_chain, 1), of(&pck_chain, 0), of(&tcb_chain, 0));
 
-    let root = certificates::open(verdict, CertificateKind::Root, root_der.as_deref());
+    let root = open_certificate(verdict, CertificateKind::Root.name(), root_der.as_deref());
     judge_root(verdict, root.as_ref(), policy);
-    let ca = certificates::open(verdict, CertificateKind::PckCa, ca_der.as_deref());
+    let ca = open_certificate(verdict, CertificateKind::PckCa.name(), ca_der.as_deref());
     if let Some(ca) = &ca {
         certificates::judge(verdict, CertificateKind::PckCa, ca, root.as_ref());
     }
-    let pck = certificates::open(verdict, CertificateKind::Pck, pck_der.as_deref());
+    let pck = open_certificate(verdict, CertificateKind::Pck.name(), pck_der.as_deref());
     let platform = pck.as_ref().and_then(|pck| {
         let platform = judge_platform(verdict, pck);
         certificates::judge(verdict, CertificateKind::Pck, pck, ca.as_ref());
@@ -61,7 +62,7 @@ pub(super) fn judge(
     same(verdict, "root CA", "in the PCK chain", root_der.as_ref(), of(&pck_chain, 2).as_ref());
     let mut tcb_signing_key = None;
     if let Some(collateral) = collateral {
-        let signing = certificates::open(verdict, CertificateKind::TcbSigning, tcb_der.as_deref());
+        let signing = open_certificate(verdict, CertificateKind::TcbSigning.name(), tcb_der.as_deref());
         if let Some(signing) = &signing {
             certificates::judge(verdict, CertificateKind::TcbSigning, signing, root.as_ref());
             tcb_signing_key = p256_point(&signing.public_key).ok().copied();

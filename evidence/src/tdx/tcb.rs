@@ -8,10 +8,14 @@ use tsmsim_abi::tdx::{
 
 use super::{
     Chain, Collateral, Policy, SgxExtension, TcbStatus,
-    crl::{next_update, this_update},
     documents::{Level, QeIdentity, TcbInfo, TdxModule, TdxModuleIdentity},
 };
-use crate::{Timestamp, Verdict, hex::hex, x509::verify_ecdsa_p256_fixed};
+use crate::{
+    Timestamp, Verdict,
+    hex::hex,
+    profile::{next_update, this_update},
+    x509::verify_ecdsa_p256_fixed,
+};
 
 pub(super) const TCB_INFO: &str = "TCB info";
 pub(super) const QE_IDENTITY: &str = "QE identity";
