@@ -5,6 +5,7 @@ pub mod cpuid;
 pub mod kvm;
 #[cfg(target_os = "linux")]
 pub mod qemu;
+pub mod riscv;
 pub mod scripted;
 mod state;
 
