@@ -1,11 +1,13 @@
-//! Embeds what guests are made of, where the build names it (`cargo xtask build` does): the bare-metal test guest, and the
-//! init program of Linux guests.
+//! Embeds what guests are made of, where the build names it (`cargo xtask build` does): the bare-metal test
+//! guests, and the init programs of Linux guests.
 
 use std::{env, fs, path::Path};
 
 fn main() {
     embed("TSMSIM_GUEST_X86_64", "guest-x86_64.elf", "embedded_guest");
     embed("TSMSIM_GUEST_LINUX", "guest-linux.elf", "embedded_linux_init");
+    embed("TSMSIM_GUEST_RISCV64", "guest-riscv64.elf", "embedded_guest_riscv64");
+    embed("TSMSIM_GUEST_LINUX_RISCV64", "guest-linux-riscv64.elf", "embedded_linux_init_riscv64");
 }
 
 /// Copies the file that `variable` names to where the program includes it from, and says so with `flag`.

@@ -9,6 +9,10 @@
 //! It reports on the serial port, a line at a time: TAP version 14 lines, and `# ` comments. Evidence goes out as
 //! `# blob NAME HEX` lines; the last line is the plan, `1..N`. A guest that cannot go on prints `Bail out! ` with the
 //! reason instead, and ends the run with a code other than zero: 1 it lacks something, 2 an exception, 3 a panic.
+//!
+//! All of that is for x86-64; [`riscv64`] says where a RISC-V guest differs.
+
+pub mod riscv64;
 
 use zerocopy::little_endian::{U16, U32, U64};
 
@@ -53,7 +57,8 @@ wire! {
         /// Which test program: 0 all checks, 1 only the report, 2 as many guest requests as `count` says (a benchmark),
         /// 3 a GHCB termination request (set 0, code 0), 4 an unsupported event. The last two print no plan: they do
         /// not come back. In a TD: 0 all checks, 1 only report and quote, 2 as many quotes as `count` says,
-        /// 3 `ReportFatalError`, 4 a report to where there is no memory, 5 HLT with interrupts blocked.
+        /// 3 `ReportFatalError`, 4 a report to where there is no memory, 5 HLT with interrupts blocked. In a TVM: 0 all
+        /// checks, 1 only evidence, 2 as many readings of a measurement register as `count` says.
         pub mode: U16,
         /// Reserved, zero.
         pub reserved_0x62: U16,

@@ -5,6 +5,10 @@
 //! which is not measured, so a nonce does not change the measurement; the kernel shows it in
 //! `/sys/kernel/boot_params/setup_data/N/data`.
 //!
+//! A RISC-V kernel knows no such nodes. There the host answers the first frame on the channel
+//! ([`FrameType::HELLO`](crate::guest_channel::FrameType::HELLO)) with the task: a little-endian `u32`, how many bytes follow (at most
+//! [`CHANNEL_TASK_MAX`]; zero: no task), and those.
+//!
 //! What the guest answers goes through [`crate::guest_channel`] on the second serial port.
 
 use zerocopy::little_endian::U32;
@@ -20,15 +24,18 @@ pub const MODULES: &str = "/tsmsim/modules";
 pub const INBLOB: &str = "/tsmsim/inblob";
 /// The directory whose files the host gets.
 pub const OUT: &str = "/out";
-/// The serial port of the channel: ttyS1.
+/// The serial port of the channel: ttyS1. On RISC-V it is one on PCI.
 pub const CHANNEL: &str = "/dev/ttyS1";
-/// First I/O port of that serial port; its interrupt is 3.
+/// First I/O port of that serial port on a PC; its interrupt is 3.
 pub const CHANNEL_PORT: u16 = 0x2f8;
 
 /// Exit status of a guest whose command could not be started (as in a shell).
 pub const STATUS_NOT_STARTED: u8 = 127;
 /// Exit status of a guest whose preparation failed: a module, a mount.
 pub const STATUS_NOT_PREPARED: u8 = 125;
+
+/// Most bytes of a task that comes over the channel.
+pub const CHANNEL_TASK_MAX: u32 = 4096;
 
 /// [`Task::magic`].
 pub const TASK_MAGIC: [u8; 8] = *b"TSMSIMLT";

@@ -1,7 +1,7 @@
 //! What dispatch costs beyond the cryptography that it cannot do without: both sides in turn, many times, in one run.
 //!
 //! With randomized signatures the aim is a ratio under 1.15 for a report request, and under 1.3 and the report's MAC for a
-//! quote; judging a quote is compared with dcap-qvl. Ratios are printed and never tested.
+//! quote; CoVE's evidence is compared with its two signatures by the same libraries, and judging a quote with dcap-qvl. Ratios are printed and never tested.
 
 use std::{
     hint::black_box,
@@ -12,14 +12,16 @@ use aws_lc_rs::digest::{SHA384, digest};
 use dcap_qvl::{QuoteCollateralV3, verify::QuoteVerifier};
 use tsmsim_abi::snp::{PAGE_SIZE, tcb::ProductLine};
 use tsmsim_benches::{
-    BareSignature, MODES, ReportMachine, platform,
+    BareSignature, MODES, ReportMachine,
+    cove::{BareEvidence, EvidenceMachine, FORMATS, cove_platform},
+    platform,
     tdx::{QuoteMachine, tdx_platform},
 };
 use tsmsim_evidence::{
     Timestamp,
     tdx::{Bundle, Policy, verify},
 };
-use tsmsim_keys::SignatureMode;
+use tsmsim_keys::{SignatureMode, cove::KeyAlgorithm};
 use tsmsim_simulator::snp::launch::{LaunchDigest, LaunchPage};
 
 /// Rounds of each comparison.
@@ -59,6 +61,7 @@ fn main() {
     let measured = compare(rounds, whole, bare);
     print("launch digest of a page / SHA-384 of 4 KiB", measured);
     quote(rounds);
+    evidence(rounds);
     judge(rounds.div_ceil(10));
 }
 
@@ -73,6 +76,24 @@ fn quote(rounds: usize) {
         };
         let measured = compare(rounds, whole, || timed(|| bare.sign()));
         print(&format!("GetQuote / P-256 signature ({mode:?})"), measured);
+    }
+}
+
+/// `get_evidence`, whose bare cost is the signatures of the TVM token and of the certificate.
+fn evidence(rounds: usize) {
+    for format in FORMATS {
+        let what = match format {
+            KeyAlgorithm::Ed25519 => "get_evidence, CBOR / two Ed25519 signatures",
+            KeyAlgorithm::P256 => "get_evidence, X.509 / two P-256 signatures",
+        };
+        let platform = cove_platform(SignatureMode::Randomized);
+        let mut machine = EvidenceMachine::new(platform.clone(), format);
+        let bare = BareEvidence::new(platform, format, &machine.evidence());
+        let whole = || {
+            machine.prepare();
+            timed(|| machine.ecall())
+        };
+        print(what, compare(rounds, whole, || timed(|| bare.sign())));
     }
 }
 

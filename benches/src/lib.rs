@@ -5,14 +5,15 @@
 //!
 //! | benchmark | what it times |
 //! |---|---|
-//! | `ratios` | SNP: a report request and the measurement of a page; TDX: a quote, and judging one: each against the bare cryptography or another library, interleaved in one run |
+//! | `ratios` | SNP: a report request and the measurement of a page; TDX: a quote, and judging one; CoVE: evidence: each against the bare cryptography or another library, interleaved in one run |
 //! | `snp_report` | a report request: dispatch alone, and the whole way of a guest; the bare signature |
 //! | `snp_launch` | the launch digest, `SNP_LAUNCH_UPDATE`, the launch of a guest; the bare hash |
 //! | `snp_evidence` | keys and certificates of a platform, reports per product line, judging evidence |
 //! | `kvm_exit` | exits of a virtual machine; passed over where there is no KVM |
-//! | `userland` | a report through configfs and through `/dev/sev-guest` of `tsmsim run`, beside the simulator alone; starting; passed over where there is no FUSE |
+//! | `userland` | a report through configfs and through `/dev/sev-guest` of `tsmsim run`, evidence of CoVE through configfs, beside the simulator alone; starting; passed over where there is no FUSE |
 //! | `linux_boot` | a stock kernel as a guest of `tsmsim boot`, beside plain QEMU; many reports in one guest; passed over where there is no kernel |
 
+pub mod cove;
 pub mod tdx;
 
 use aws_lc_rs::{

@@ -53,15 +53,6 @@ pub(crate) enum Tee {
     Snp,
     /// Intel TDX.
     Tdx,
-}
-
-/// Which technology, where no guest runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EvidenceTee {
-    /// AMD SEV-SNP.
-    Snp,
-    /// Intel TDX.
-    Tdx,
     /// RISC-V CoVE.
     Cove,
 }
@@ -198,7 +189,7 @@ pub(crate) struct DemoArgs {
 pub(crate) struct ReportArgs {
     /// The technology.
     #[arg(long, value_enum)]
-    pub(crate) tee: EvidenceTee,
+    pub(crate) tee: Tee,
     #[command(flatten)]
     pub(crate) platform: PlatformArgs,
     #[command(flatten)]
@@ -260,6 +251,9 @@ pub(crate) struct RunArgs {
     /// TDX: kernel command line of the boot that the event log and the RTMRs tell of.
     #[arg(long, value_name = "STR", default_value = "console=ttyS0")]
     pub(crate) append: String,
+    /// CoVE: the form of the evidence; cbor unless given.
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<EvidenceFormat>,
     /// TDX: serve the quote generation service, too: on a Unix socket of this name, or on a port of vsock. May be repeated.
     #[arg(long, value_name = "SOCKET|vsock:PORT")]
     pub(crate) qgs: Vec<QgsAddress>,

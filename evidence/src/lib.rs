@@ -11,6 +11,7 @@
 //! | [`cove`] | RISC-V CoVE: CBOR and X.509 certificates with their tokens, and the chain above |
 //! | [`x509`] | certificates and revocation lists, strictly; PEM |
 //! | [`show`] | any file of these kinds as a tree of fields |
+//! | [`TrustedRoot`] | which roots are good enough |
 //! | [`Verdict`] | every check by name, and under whose root the evidence stands |
 //!
 //! ```no_run
@@ -33,10 +34,12 @@ pub mod snp;
 pub mod tdx;
 mod time;
 mod tree;
+mod trust;
 mod verdict;
 pub mod x509;
 
 pub use error::{EvidenceError, MAX_FILE_SIZE, read_file};
 pub use time::{NotATime, Timestamp};
 pub use tree::Node;
+pub use trust::{SYNTHETIC_SERIAL_PREFIX, TrustedRoot};
 pub use verdict::{Check, Outcome, Root, Verdict};

@@ -1,13 +1,14 @@
 //! Writes the seeds of every target but `tcb_version` into `seeds/`. They follow from the default seed, so running it again
 //! changes nothing unless a format has changed.
 
+#[path = "make-seeds/cove.rs"]
+mod cove;
 #[path = "make-seeds/linux.rs"]
 mod linux;
 
 use std::{fs, path::Path};
 
 use tsmsim_abi::{
-    cove::covg::CovgFid,
     guid::Guid,
     snp::{
         ghcb::ExitCode,
@@ -73,11 +74,11 @@ fn main() {
     dispatch();
     tdcalls();
     get_quote();
-    ecalls();
     qgs();
     quotes();
     configfs();
     ioctls();
+    cove::seeds();
     linux::seeds();
 }
 
@@ -388,34 +389,6 @@ fn event_log() -> Vec<u8> {
         log.event(register, EventType::EV_ACTION, &[7; 48], event).expect("the area is large enough");
     }
     area
-}
-
-/// Steps of `cove_ecall`: a COVG call by its function, `a0` to `a5`; memory that is written.
-fn ecalls() {
-    let call = |seed: Seed, function: CovgFid, arguments: &[u64]| {
-        let words: Vec<u64> = arguments.iter().copied().chain([0; 6]).take(6).collect();
-        seed.put([1]).put(function.0.to_le_bytes()).words(&words)
-    };
-    let write = |seed: Seed, gpa: u32, bytes: &[u8]| seed.put([2]).put(gpa.to_le_bytes()).sized(bytes);
-    let (key, challenge, out) = (0x1000, 0x2000, 0x8000);
-    // A COSE_Key: OKP, X25519.
-    let cose_key = [&[0xa3, 1, 1, 0x20, 4, 0x21, 0x58, 32][..], &[5; 32]].concat();
-    let seed = write(write(Seed::default(), key, &cose_key), challenge, &[7; 64]);
-    let arguments = |format| [key.into(), 40, challenge.into(), format, out, 0x4000];
-    let seed = call(seed, CovgFid::GET_ATTCAPS, &[0x3000, 0x1000]);
-    let seed = call(seed, CovgFid::GET_EVIDENCE, &arguments(1));
-    call(seed, CovgFid::GET_EVIDENCE, &arguments(2)).write("cove_ecall", "evidence");
-    let seed = call(Seed::default(), CovgFid::EXTEND_MEASUREMENT, &[0x4000, 48, 6]);
-    let seed = call(seed, CovgFid::READ_MEASUREMENT, &[0x4000, 48, 6]);
-    call(seed, CovgFid::RETRIEVE_SECRET, &[0x5000, 0x1000]).write("cove_ecall", "measurements");
-    let seed = call(Seed::default(), CovgFid::SHARE_MEMORY_REGION, &[0x6000, 0x2000]);
-    let seed = call(seed, CovgFid::UNSHARE_MEMORY_REGION, &[0x7000, 0x1000]);
-    let seed = call(seed, CovgFid::ADD_MMIO_REGION, &[1 << 40, 0x1000]);
-    let seed = call(seed, CovgFid::REMOVE_MMIO_REGION, &[1 << 40, 0x1000]);
-    let seed = call(seed, CovgFid::ALLOW_EXTERNAL_INTERRUPT, &[u64::MAX]);
-    call(seed, CovgFid::DENY_EXTERNAL_INTERRUPT, &[5]).write("cove_ecall", "regions");
-    // Any registers: the probe for COVG, a0 to a7.
-    Seed::default().put([0]).words(&[0x434f_5647, 0, 0, 0, 0, 0, 3, 0x10]).write("cove_ecall", "probe");
 }
 
 fn configfs() {

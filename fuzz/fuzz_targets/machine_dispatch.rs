@@ -10,7 +10,10 @@ use tsmsim_simulator::snp::{
 };
 use tsmsim_vmm::{
     bus::PortBus,
-    cc::snp::{SnpMachine, SnpMachineParts},
+    cc::{
+        snp::{SnpMachine, SnpMachineParts},
+        surroundings::Surroundings,
+    },
     engine::{EngineError, Exit, Registers, cpuid::CpuidTable, scripted::ScriptedEngine, scripted::Step},
     loader::{boot, patch::PatchedInstruction, vmsa::long_mode_vmsa},
     memory::GuestRam,
@@ -94,5 +97,5 @@ fn machine(engine: ScriptedEngine) -> SnpMachine<ScriptedEngine> {
         vmsa: Box::new(long_mode_vmsa(0x1_0000, TABLES, 0)),
     };
     let World { clock, entropy, faults, .. } = world();
-    SnpMachine::launch_with(parts, clock, entropy, faults).expect("the guest launches")
+    SnpMachine::launch_with(parts, Surroundings { clock, entropy, faults }).expect("the guest launches")
 }

@@ -1,21 +1,48 @@
-//! TVMs that cost little to make: the platform is built once per thread, and every run gets a clone of a launched TVM.
+//! TVMs that cost little to make, and sound evidence of the default seed: the platform is built once per thread, and every run
+//! gets a clone of a launched TVM.
 
 use std::cell::OnceCell;
 
-use tsmsim_keys::Seed;
+use tsmsim_abi::cove::covg::{ATTESTATION_CERTIFICATE_CBOR, ATTESTATION_CERTIFICATE_X509};
+use tsmsim_evidence::cove::Bundle;
+use tsmsim_keys::{
+    Seed, SignatureMode,
+    cove::{KeyAlgorithm, Scenario},
+};
 use tsmsim_simulator::{
     cove::{
-        guest::IMAGE_GPA,
+        PAGE_SIZE,
+        guest::{IMAGE_GPA, InProcessTvmGuest},
         machine::{HostConfig, LaunchPlan, Machine, PlannedPage},
-        platform::CovePlatformConfig,
+        platform::{CovePlatform, CovePlatformConfig},
+        promote::PromotePlan,
     },
     snp::guest::World,
 };
 
 use crate::{RAM, world};
 
+/// Memory of the virtual machines that are promoted, in bytes.
+pub const SMALL_RAM: usize = 0x1_0000;
+/// Where they have a TAP.
+pub const TAP_GPA: u64 = 0x9000;
+/// What is sealed in the TAP.
+pub const SECRET: &[u8] = b"for this TVM only";
+
 thread_local! {
+    static PLATFORM: OnceCell<CovePlatform> = const { OnceCell::new() };
     static MACHINE: OnceCell<Machine> = const { OnceCell::new() };
+    static TAP: OnceCell<Vec<u8>> = const { OnceCell::new() };
+}
+
+/// A platform of the default seed.
+pub fn platform() -> CovePlatform {
+    let build = || {
+        let config =
+            CovePlatformConfig { signature_mode: SignatureMode::Deterministic, ..CovePlatformConfig::new() };
+        config.build(&Seed::DEFAULT).expect("the platform can be built")
+    };
+    PLATFORM.with(|platform| platform.get_or_init(build).clone())
 }
 
 /// A launched TVM of two vCPUs; all of memory is confidential.
@@ -24,7 +51,6 @@ pub fn machine() -> (Machine, World) {
 }
 
 fn launch() -> Machine {
-    let platform = CovePlatformConfig::new().build(&Seed::DEFAULT).expect("the platform can be built");
     let plan = LaunchPlan {
         ram: std::iter::once(0..RAM as u64).collect(),
         vcpus: 2,
@@ -35,5 +61,57 @@ fn launch() -> Machine {
     };
     let mut world = world();
     let (mut env, _) = world.env();
-    Machine::launch(platform, HostConfig::default(), &plan, &mut env).expect("the TVM launches")
+    Machine::launch(platform(), HostConfig::default(), &plan, &mut env).expect("the TVM launches")
+}
+
+/// Memory of [`SMALL_RAM`] bytes.
+pub fn small_world() -> World {
+    World::new(SMALL_RAM, Seed::DEFAULT)
+}
+
+/// A virtual machine of all of [`small_world`], without a TAP.
+pub fn promote_plan() -> PromotePlan {
+    PromotePlan {
+        ram: std::iter::once(0..SMALL_RAM as u64).collect(),
+        vcpus: 1,
+        fdt_addr: 0x8000,
+        tap_addr: 0,
+        entry_sepc: 0x1000,
+        identity: None,
+    }
+}
+
+/// The TAP with [`SECRET`] for [`promote_plan`] with nothing in memory but the TAP at [`TAP_GPA`].
+pub fn tap() -> Vec<u8> {
+    TAP.with(|tap| tap.get_or_init(seal).clone())
+}
+
+fn seal() -> Vec<u8> {
+    let (platform, plan) = (platform(), promote_plan());
+    let mut registers = platform.initial_registers().clone();
+    for gpa in (0..SMALL_RAM as u64).step_by(PAGE_SIZE).filter(|gpa| *gpa != TAP_GPA) {
+        registers.measured_page(gpa, &[0; PAGE_SIZE]);
+    }
+    registers.entry(plan.entry_sepc, plan.fdt_addr);
+    platform.seal_tap(&registers.local_measurement(), SECRET, [4; 12]).expect("it is not too long")
+}
+
+/// Evidence with its chain, root and revocation list; the same in every run.
+pub fn bundle(x509: bool) -> Bundle {
+    let platform = platform();
+    let (format, algorithm) = match x509 {
+        false => (ATTESTATION_CERTIFICATE_CBOR, KeyAlgorithm::Ed25519),
+        true => (ATTESTATION_CERTIFICATE_X509, KeyAlgorithm::P256),
+    };
+    let guest =
+        InProcessTvmGuest::promote(platform.clone(), HostConfig::default(), &promote_plan(), small_world());
+    let evidence = guest.expect("the TVM is promoted").evidence(format, None, &[7; 64]);
+    let crl = Scenario::Sound.crl(platform.hierarchy(), platform.device());
+    Bundle {
+        evidence: evidence.expect("there is evidence"),
+        root: Some(platform.hierarchy().root().expect("there is a root").der().to_vec()),
+        chain: Some(platform.chain(algorithm).pem().into_bytes()),
+        crl: Some(crl.expect("there is a list").der().to_vec()),
+        inblob: Some(vec![7; 64]),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use const_oid::db::rfc5280::ID_CE_CRL_NUMBER;
+use const_oid::db::rfc5280::{ID_CE_CRL_NUMBER, ID_CE_CRL_REASONS};
 use der::asn1::{Any, BitString, Uint};
 use der::{Encode, Sequence, Tag};
 use spki::AlgorithmIdentifierOwned;
@@ -13,6 +13,9 @@ use x509_cert::time::Time;
 use crate::certificate::{CertificateSigner, extension, pem, signature_bits};
 use crate::profile::{not_after, not_before};
 use crate::{Fingerprint, KeysError};
+
+/// `keyCompromise` of `CRLReason`, RFC 5280 section 5.3.1.
+const KEY_COMPROMISE: u8 = 1;
 
 /// A signed revocation list. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -109,6 +112,17 @@ impl CrlDraft {
             revocation_date: self.this_update,
             extensions: Vec::new(),
         });
+    }
+
+    /// Adds a serial number, revoked when the list was made, with the reason `keyCompromise`.
+    pub(crate) fn revoke_compromised(&mut self, serial_number: &[u8]) -> Result<(), KeysError> {
+        let reason = Any::new(Tag::Enumerated, [KEY_COMPROMISE])?;
+        self.revoked.push(RevokedCertificate {
+            serial_number: serial_number.to_vec(),
+            revocation_date: self.this_update,
+            extensions: vec![extension(ID_CE_CRL_REASONS, false, &reason)?],
+        });
+        Ok(())
     }
 
     /// Encodes and signs.

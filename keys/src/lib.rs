@@ -23,6 +23,7 @@ pub mod certificate;
 pub mod cove;
 pub mod crl;
 pub mod ecdsa;
+mod edits;
 mod error;
 pub mod intel;
 mod profile;

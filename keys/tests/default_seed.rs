@@ -38,7 +38,7 @@ fn regenerated_files_equal_the_committed() {
     for (name, bytes) in &written {
         assert!(*bytes == committed[name], "{} differs", name.display());
     }
-    assert_eq!(written.len(), 3 * 7 + 2);
+    assert_eq!(written.len(), 3 * 7 + 3);
 }
 
 #[test]
@@ -64,6 +64,19 @@ fn fingerprints_of_intel_shape_are_those_of_the_hierarchy_in_use() {
         let line = format!("intel/{}.der {} {key}", kind.name(), certificate.fingerprint());
         assert!(DEFAULT_FINGERPRINTS.lines().any(|listed| listed == line), "{line}");
     }
+}
+
+#[test]
+fn fingerprints_of_coves_root_are_those_of_the_hierarchy_in_use() {
+    use tsmsim_keys::cove::{DEFAULT_FINGERPRINTS, Hierarchy};
+    let line = |seed: &Seed| {
+        let hierarchy = Hierarchy::new(seed);
+        let root = hierarchy.root().unwrap();
+        let key = root.public_key_fingerprint().unwrap();
+        format!("cove/root.der {} {key}\n", root.fingerprint())
+    };
+    assert_eq!(DEFAULT_FINGERPRINTS, line(&Seed::DEFAULT));
+    assert_ne!(DEFAULT_FINGERPRINTS, line(&Seed::from_bytes([1; 32])));
 }
 
 #[test]

@@ -135,10 +135,11 @@ pub fn configfs_tsm() -> Option<PathBuf> {
     file("TSMSIM_CONFIGFS_TSM")
 }
 
-/// A Python that can import `cctrusted_vm` of PyPI, a client of TDX's device, configfs-tsm and event log, and `cwt`, which judges COSE.
+/// A Python with the packages of PyPI that tests import: `cctrusted_vm`, a client of TDX's device, configfs-tsm and event
+/// log, and `cwt`, which judges COSE.
 #[must_use]
 #[track_caller]
-pub fn python_with_cctrusted() -> Option<PathBuf> {
+pub fn python() -> Option<PathBuf> {
     file("TSMSIM_PYTHON")
 }
 

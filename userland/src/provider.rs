@@ -68,7 +68,7 @@ pub struct Blobs {
 /// It may sleep while it makes one, as the drivers of Linux do while the host is busy; what is locked meanwhile is the
 /// caller's matter.
 pub trait Provider: Send {
-    /// The provider's name, without a newline: `sev_guest`, `tdx_guest`.
+    /// The provider's name, without a newline: `sev_guest`, `tdx_guest`, `cove_guest`.
     fn name(&self) -> &'static str;
 
     /// `privlevel_floor`: the lowest privilege level that may be asked for.

@@ -1,4 +1,4 @@
-//! Guest RAM: one region from guest-physical address zero.
+//! Guest RAM: one region from guest-physical address zero, or seen from another address on.
 
 use thiserror::Error;
 use tsmsim_simulator::env::{GuestMemory, OutOfRange};
@@ -63,6 +63,35 @@ impl GuestRam {
     pub fn shared_file(&self) -> Option<&std::fs::File> {
         use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
         Some(self.regions.find_region(GuestAddress(0))?.file_offset()?.file())
+    }
+
+    /// Memory that lies behind this RAM in its file, which grows for it if it is not there yet: a process that maps the whole
+    /// file has both, one behind the other. `None` unless [`Self::new_shared`] made this RAM.
+    #[cfg(unix)]
+    pub(crate) fn behind(&self, size: u64) -> Result<Option<Self>, RamError> {
+        let Some(file) = self.shared_file() else { return Ok(None) };
+        let length = checked_length(size)?;
+        let reason = |error: &dyn std::fmt::Display| RamError::Map { size, reason: error.to_string() };
+        let end = self.size.saturating_add(size);
+        if file.metadata().map_err(|error| reason(&error))?.len() < end {
+            file.set_len(end).map_err(|error| reason(&error))?;
+        }
+        let file = file.try_clone().map_err(|error| reason(&error))?;
+        let range = (GuestAddress(0), length, Some(vm_memory::FileOffset::new(file, self.size)));
+        let regions = GuestMemoryMmap::from_ranges_with_files([range]).map_err(|error| reason(&error))?;
+        Ok(Some(Self { regions, size }))
+    }
+
+    /// Reads four bytes at once, before anything that is read later.
+    pub(crate) fn load_acquire(&self, gpa: u64) -> Result<u32, OutOfRange> {
+        let value = self.regions.load(GuestAddress(gpa), std::sync::atomic::Ordering::Acquire);
+        value.map_err(|_| OutOfRange { gpa, len: 4 })
+    }
+
+    /// Writes four bytes at once, after everything that was written earlier.
+    pub(crate) fn store_release(&self, gpa: u64, value: u32) -> Result<(), OutOfRange> {
+        let stored = self.regions.store(value, GuestAddress(gpa), std::sync::atomic::Ordering::Release);
+        stored.map_err(|_| OutOfRange { gpa, len: 4 })
     }
 
     /// Bytes of RAM.
@@ -146,6 +175,66 @@ impl GuestMemory for GuestRam {
     }
 }
 
+/// Guest RAM that begins at another guest-physical address than zero, as RISC-V machines have it. Clones name the same
+/// memory.
+///
+/// A [`GuestRam`] knows offsets from its first byte; here addresses are the guest's.
+#[derive(Clone, Debug)]
+pub struct PlacedRam {
+    ram: GuestRam,
+    base: u64,
+}
+
+impl PlacedRam {
+    /// `ram` from guest-physical address `base` on. Fails if it would end beyond the address space.
+    pub fn new(ram: GuestRam, base: u64) -> Result<Self, OutOfRange> {
+        let out_of_range = OutOfRange { gpa: base, len: usize::MAX };
+        base.checked_add(ram.size()).map(|_| Self { ram, base }).ok_or(out_of_range)
+    }
+
+    /// The RAM, whose first byte is at offset zero.
+    #[must_use]
+    pub const fn ram(&self) -> &GuestRam {
+        &self.ram
+    }
+
+    /// Guest-physical addresses of the RAM.
+    #[must_use]
+    pub fn range(&self) -> std::ops::Range<u64> {
+        self.base..self.base.saturating_add(self.ram.size())
+    }
+
+    /// Whether `length` bytes from `gpa` on lie wholly within RAM.
+    #[must_use]
+    pub fn contains(&self, gpa: u64, length: u64) -> bool {
+        gpa.checked_sub(self.base).is_some_and(|offset| self.ram.contains(offset, length))
+    }
+
+    /// Copies out of guest RAM. Fails as a whole, with `buf` untouched, if the range is not RAM.
+    pub fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), OutOfRange> {
+        let out_of_range = OutOfRange { gpa, len: buf.len() };
+        let offset = gpa.checked_sub(self.base).ok_or(out_of_range)?;
+        self.ram.read(offset, buf).map_err(|_| out_of_range)
+    }
+
+    /// Copies into guest RAM. Fails as a whole, with RAM untouched, if the range is not RAM.
+    pub fn write(&self, gpa: u64, data: &[u8]) -> Result<(), OutOfRange> {
+        let out_of_range = OutOfRange { gpa, len: data.len() };
+        let offset = gpa.checked_sub(self.base).ok_or(out_of_range)?;
+        self.ram.write(offset, data).map_err(|_| out_of_range)
+    }
+}
+
+impl GuestMemory for PlacedRam {
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), OutOfRange> {
+        Self::read(self, gpa, buf)
+    }
+
+    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), OutOfRange> {
+        Self::write(self, gpa, data)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,6 +294,56 @@ mod tests {
             ram.read(0, &mut all).unwrap();
             assert!(all.iter().all(|&byte| byte == 0), "a refused write must leave RAM alone");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn memory_behind_ram_is_in_its_file() {
+        use std::os::unix::fs::FileExt as _;
+        assert!(GuestRam::new(PAGE_SIZE).unwrap().behind(PAGE_SIZE).unwrap().is_none());
+        let ram = GuestRam::new_shared(PAGE_SIZE).unwrap();
+        let behind = ram.behind(PAGE_SIZE).unwrap().unwrap();
+        behind.write(0, b"abcd").unwrap();
+        assert_eq!(behind.load_acquire(0), Ok(u32::from_le_bytes(*b"abcd")));
+        behind.store_release(PAGE_SIZE - 4, 7).unwrap();
+        let mut file = [0; 4];
+        ram.shared_file().unwrap().read_exact_at(&mut file, PAGE_SIZE).unwrap();
+        assert_eq!(&file, b"abcd");
+        assert_eq!(ram.behind(PAGE_SIZE).unwrap().unwrap().load_acquire(PAGE_SIZE - 4), Ok(7));
+        for outside in [PAGE_SIZE - 3, PAGE_SIZE, u64::MAX] {
+            assert!(behind.load_acquire(outside).is_err() && behind.store_release(outside, 1).is_err());
+        }
+        assert_eq!(ram.load_acquire(0), Ok(0), "RAM itself is as it was");
+    }
+
+    #[rstest]
+    #[case::first(0x8000_0000, 1, true)]
+    #[case::below(0x7fff_ffff, 1, false)]
+    #[case::across_the_beginning(0x7fff_ffff, 2, false)]
+    #[case::last(0x8000_0ffe, 2, true)]
+    #[case::across_the_end(0x8000_0fff, 2, false)]
+    #[case::offset_zero(0, 1, false)]
+    #[case::wrapping(u64::MAX, 2, false)]
+    fn placed_ram_is_found_where_it_is(#[case] gpa: u64, #[case] len: usize, #[case] fits: bool) {
+        let ram = PlacedRam::new(GuestRam::new(PAGE_SIZE).unwrap(), 0x8000_0000).unwrap();
+        assert_eq!(ram.range(), 0x8000_0000..0x8000_1000);
+        let expected = if fits { Ok(()) } else { Err(OutOfRange { gpa, len }) };
+        assert_eq!(ram.write(gpa, &vec![7; len]), expected);
+        let mut buf = vec![0; len];
+        assert_eq!(ram.read(gpa, &mut buf), expected);
+        assert_eq!(ram.contains(gpa, u64::try_from(len).unwrap()), fits);
+        if fits {
+            assert_eq!(buf, vec![7; len]);
+            ram.ram().read(gpa - 0x8000_0000, &mut buf).unwrap();
+            assert_eq!(buf, vec![7; len], "offsets count from the first byte of RAM");
+        }
+    }
+
+    #[test]
+    fn ram_is_not_placed_beyond_the_address_space() {
+        let ram = GuestRam::new(PAGE_SIZE).unwrap();
+        assert!(PlacedRam::new(ram.clone(), u64::MAX - PAGE_SIZE + 1).is_err());
+        assert!(PlacedRam::new(ram, u64::MAX - PAGE_SIZE).is_ok());
     }
 
     proptest! {

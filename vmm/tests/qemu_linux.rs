@@ -2,44 +2,32 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
+mod judge;
+mod linux;
+
+use std::{env, fs, path::PathBuf};
 
 use rstest::rstest;
 use tsmsim_abi::{
-    linux_guest::{TASK_MAGIC, Task},
-    snp::{policy::GuestPolicy, report::AttestationReport, tcb::ProductLine},
+    linux_guest::Task,
+    snp::{policy::GuestPolicy, report::AttestationReport},
     tdx::quote::Quote,
 };
-use tsmsim_evidence::{snp, tdx};
-use tsmsim_keys::{Seed, amd::CertificateKind};
 use tsmsim_simulator::{
-    fault::{FaultAction, FaultHook, FaultPoint, NoFaults},
-    snp::{
-        firmware::Firmware,
-        platform::{Platform, PlatformConfig},
-    },
-    tdx::{
-        guest::default_params,
-        platform::{TdxPlatform, TdxPlatformConfig},
-        vmcall::HostConfig,
-    },
+    fault::{FaultAction, FaultPoint},
+    snp::firmware::Firmware,
+    tdx::{guest::default_params, vmcall::HostConfig},
 };
 use tsmsim_tests::need::{self, Lack, skip};
 use tsmsim_vmm::{
     cc::{
         linux::{
-            ConfidentialMachine, LinuxBoot, LinuxEnd, LinuxGuest, Sink, SnpLinux, TdxLinux, boot_snp,
-            boot_tdx, measure_snp, measure_tdx, sites,
+            LinuxBoot, LinuxEnd, Sink, SnpLinux, TdxLinux, boot_snp, boot_tdx, measure_snp, measure_tdx,
+            sites,
         },
-        tdx::Surroundings,
+        surroundings::Surroundings,
     },
     engine::qemu::{QEMU, Watched},
-    guest_channel::{ChannelReport, GuestChannel, Limits},
     loader::{
         linux::{
             image::KernelImage,
@@ -51,17 +39,13 @@ use tsmsim_vmm::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-/// Long enough for any of these guests, however busy the machine.
-const TIME: Duration = Duration::from_secs(600);
-const RAM: u64 = 512 << 20;
-const NONCE: [u8; 64] = *b"chosen outside the guest, found in what its own driver delivers.";
-const C_BIT: u8 = 51;
+use self::{
+    judge::{judge_snp, judge_tdx, snp_platform, tdx_platform},
+    linux::{Channel, NONCE, Outcome, breaking, one_at_a_time, task},
+};
 
-/// One QEMU at a time: each keeps a processor busy.
-fn one_at_a_time() -> MutexGuard<'static, ()> {
-    static LOCK: Mutex<()> = Mutex::new(());
-    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
-}
+const RAM: u64 = 512 << 20;
+const C_BIT: u8 = 51;
 
 /// A stock kernel with its modules, and the init program.
 struct Kernel {
@@ -101,115 +85,29 @@ impl Kernel {
         let files = GuestFiles { init: &self.init, modules: &modules, ..GuestFiles::default() };
         files.archive().unwrap().finish()
     }
-}
 
-fn task() -> Task {
-    Task { magic: TASK_MAGIC, inblob_len: 64.into(), reserved_0xc: 0.into(), inblob: NONCE }
-}
-
-/// What came of a boot.
-struct Outcome {
-    end: LinuxEnd,
-    report: ChannelReport,
-    said: String,
-    console: String,
-    stops: Vec<(&'static str, u64)>,
-    out: tempfile::TempDir,
-}
-
-impl Outcome {
-    fn file(&self, name: &str) -> Option<Vec<u8>> {
-        fs::read(self.out.path().join(name)).ok()
-    }
-
-    fn show(&self) -> String {
-        let tail: Vec<&str> = self.console.lines().rev().take(40).collect();
-        let tail: Vec<&str> = tail.into_iter().rev().collect();
-        format!("{:?} {:?}\n{}\n{}", self.end, self.report, self.said, tail.join("\n"))
-    }
-
-    fn stops(&self, name: &str) -> u64 {
-        self.stops.iter().filter(|stop| stop.0 == name).map(|stop| stop.1).sum()
+    fn boot<'a>(&'a self, initrd: &'a [u8], task: &'a Task, sink: Sink) -> LinuxBoot<'a> {
+        LinuxBoot { channel: Some(sink), task: task.as_bytes(), ..LinuxBoot::new(&self.image, initrd, RAM) }
     }
 }
 
-/// The host's end of the channel, shared with the thread that reads it.
-type Channel = Arc<Mutex<(Option<GuestChannel>, Vec<u8>)>>;
-
-fn channel(out: &Path) -> (Channel, Sink) {
-    let shared: Channel =
-        Arc::new(Mutex::new((Some(GuestChannel::new(Some(out), Limits::default())), Vec::new())));
-    let writer = Arc::clone(&shared);
-    let sink = move |bytes: &[u8]| {
-        let (channel, said) = &mut *writer.lock().unwrap();
-        let channel = channel.as_mut().unwrap();
-        channel.push(bytes, &mut |word| said.extend_from_slice(format!("{word:?}\n").as_bytes()));
-        channel.status().is_some()
-    };
-    (shared, Box::new(sink))
-}
-
-fn run<M: ConfidentialMachine>(
-    mut guest: LinuxGuest<M>,
-    channel: &Channel,
-    out: tempfile::TempDir,
-) -> Outcome {
-    let end = guest.run(Instant::now() + TIME).unwrap();
-    let (report, said) = {
-        let (channel, said) = &mut *channel.lock().unwrap();
-        (channel.take().unwrap().finish(), String::from_utf8_lossy(said).into_owned())
-    };
-    let stops = guest.stops().iter().map(|(name, count)| (*name, *count)).collect();
-    Outcome { end, report, said, console: guest.console(), stops, out }
-}
-
-fn faults(faults: impl FaultHook + 'static) -> Surroundings {
-    Surroundings { faults: Box::new(faults), ..Surroundings::default() }
-}
-
-fn snp_platform() -> Platform {
-    PlatformConfig::new(ProductLine::Genoa).with_c_bit(C_BIT).build(&Seed::DEFAULT).unwrap()
+fn stops(outcome: &Outcome, name: &str) -> u64 {
+    outcome.stops.get(name).copied().unwrap_or_default()
 }
 
 fn snp_guest(kernel: &Kernel, alias: bool, surroundings: Surroundings) -> (Outcome, [u8; 48]) {
     let initrd = kernel.initrd(&SNP_MODULES);
     let task = task();
-    let out = tempfile::tempdir().unwrap();
-    let (shared, sink) = channel(out.path());
-    let boot = LinuxBoot {
-        alias,
-        channel: Some(sink),
-        task: task.as_bytes(),
-        ..LinuxBoot::new(&kernel.image, &initrd, RAM)
-    };
+    let (channel, sink) = Channel::new();
+    let boot = LinuxBoot { alias, ..kernel.boot(&initrd, &task, sink) };
     let snp = SnpLinux {
         policy: GuestPolicy::DEFAULT,
         surroundings,
-        ..SnpLinux::new(Firmware::new(snp_platform()), C_BIT)
+        ..SnpLinux::new(Firmware::new(snp_platform(C_BIT)), C_BIT)
     };
     let measurement = measure_snp(&boot, &snp).unwrap();
     let guest = boot_snp(boot, snp).unwrap();
-    (run(guest, &shared, out), *measurement.as_bytes())
-}
-
-/// The verdict of a stranger who trusts this platform's root alone.
-fn judge_snp(report: Vec<u8>, measurement: [u8; 48]) -> bool {
-    let platform = snp_platform();
-    let hierarchy = platform.hierarchy();
-    let ark = hierarchy.ark().unwrap().der().to_vec();
-    let bundle = snp::Bundle {
-        report,
-        ark: Some(ark.clone()),
-        ask: Some(hierarchy.issuer_of(CertificateKind::Vcek).unwrap().der().to_vec()),
-        vcek: Some(platform.vcek().certificate().der().to_vec()),
-        crl: Some(hierarchy.crl().unwrap().der().to_vec()),
-        inblob: Some(NONCE.to_vec()),
-        ..snp::Bundle::default()
-    };
-    let at = tsmsim_evidence::Timestamp(1_790_000_000);
-    let trust = snp::TrustedRoot::Given(ark);
-    let policy = snp::Policy { trust, measurement: Some(measurement), ..snp::Policy::at(at) };
-    snp::verify(&bundle, &policy).accepted()
+    (channel.run(guest), *measurement.as_bytes())
 }
 
 #[rstest]
@@ -218,22 +116,13 @@ fn judge_snp(report: Vec<u8>, measurement: [u8; 48]) -> bool {
 fn a_stock_kernel_is_an_snp_guest(#[case] variable: &str) {
     let _one = one_at_a_time();
     let Some(kernel) = Kernel::new(variable) else { return };
-    let (outcome, measurement) = snp_guest(&kernel, true, faults(NoFaults));
+    let (outcome, measurement) = snp_guest(&kernel, true, Surroundings::default());
     assert_eq!((&outcome.end, outcome.report.status), (&LinuxEnd::Done, Some(0)), "{}", outcome.show());
     assert!(outcome.console.contains("Memory Encryption Features active: AMD SEV SEV-ES SEV-SNP"));
     let report = outcome.file("report.bin").unwrap();
     assert_eq!(AttestationReport::read_from_bytes(&report).unwrap().report_data, NONCE);
-    assert!(judge_snp(report, measurement), "{}", outcome.show());
-    assert!(outcome.stops("VMGEXIT") > 0 && outcome.stops("PVALIDATE") > 0);
-}
-
-/// Breaks one thing, each time.
-struct Break(FaultPoint, FaultAction);
-
-impl FaultHook for Break {
-    fn consult(&mut self, point: FaultPoint) -> Option<FaultAction> {
-        (point == self.0).then(|| self.1.clone())
-    }
+    assert!(judge_snp(report, &NONCE, measurement, &snp_platform(C_BIT)), "{}", outcome.show());
+    assert!(stops(&outcome, "VMGEXIT") > 0 && stops(&outcome, "PVALIDATE") > 0);
 }
 
 /// A bit of the tag, which the first bytes of a message are; and of the sequence number, at 20h.
@@ -243,8 +132,8 @@ impl FaultHook for Break {
 fn a_driver_refuses_a_broken_answer(#[case] bit: usize) {
     let _one = one_at_a_time();
     let Some(kernel) = Kernel::new("TSMSIM_KERNEL_6_12") else { return };
-    let broken = Break(FaultPoint::SNP_RESPONSE, FaultAction::FlipBit(bit));
-    let (outcome, _) = snp_guest(&kernel, true, faults(broken));
+    let broken = breaking(FaultPoint::SNP_RESPONSE, FaultAction::FlipBit(bit));
+    let (outcome, _) = snp_guest(&kernel, true, broken);
     assert_eq!(outcome.end, LinuxEnd::Done, "{}", outcome.show());
     assert!(outcome.report.status.is_some_and(|status| status != 0), "{}", outcome.show());
     assert_eq!(outcome.file("report.bin"), None);
@@ -256,53 +145,20 @@ fn a_driver_refuses_a_broken_answer(#[case] bit: usize) {
 fn without_ram_at_the_c_bit_no_guest_gets_far() {
     let _one = one_at_a_time();
     let Some(kernel) = Kernel::new("TSMSIM_KERNEL_6_12") else { return };
-    let (outcome, _) = snp_guest(&kernel, false, faults(NoFaults));
+    let (outcome, _) = snp_guest(&kernel, false, Surroundings::default());
     assert!(!outcome.report.hello && outcome.report.files.is_empty(), "{}", outcome.show());
     assert_ne!(outcome.end, LinuxEnd::Done);
-}
-
-fn tdx_platform() -> TdxPlatform {
-    TdxPlatformConfig::tdx_1_5().build(&Seed::DEFAULT).unwrap()
 }
 
 fn td(kernel: &Kernel, alias: bool, host: HostConfig, surroundings: Surroundings) -> (Outcome, [u8; 48]) {
     let initrd = kernel.initrd(&TDX_MODULES);
     let task = task();
-    let out = tempfile::tempdir().unwrap();
-    let (shared, sink) = channel(out.path());
-    let boot = LinuxBoot {
-        alias,
-        channel: Some(sink),
-        task: task.as_bytes(),
-        ..LinuxBoot::new(&kernel.image, &initrd, RAM)
-    };
+    let (channel, sink) = Channel::new();
+    let boot = LinuxBoot { alias, ..kernel.boot(&initrd, &task, sink) };
     let tdx = TdxLinux { platform: tdx_platform(), host, params: default_params(), surroundings };
     let measurement = measure_tdx(&boot, &tdx).unwrap();
     let guest = boot_tdx(boot, tdx).unwrap();
-    (run(guest, &shared, out), measurement)
-}
-
-fn judge_tdx(quote: Vec<u8>, mr_td: [u8; 48]) -> bool {
-    let platform = tdx_platform();
-    let hierarchy = platform.hierarchy();
-    let qe_identity = platform.config().qe.clone();
-    let scenario = tsmsim_keys::intel::Scenario::default();
-    let collateral = scenario
-        .collateral(hierarchy, platform.identity(), platform.tcb_info_spec(), qe_identity)
-        .unwrap()
-        .to_json()
-        .unwrap();
-    let root = hierarchy.root().unwrap().der().to_vec();
-    let bundle = tdx::Bundle {
-        quote,
-        root: Some(root.clone()),
-        collateral: Some(collateral.into_bytes()),
-        inblob: Some(NONCE.to_vec()),
-        ..tdx::Bundle::default()
-    };
-    let at = tsmsim_evidence::Timestamp(1_790_000_000);
-    let trust = tdx::TrustedRoot::Given(root);
-    tdx::verify(&bundle, &tdx::Policy { trust, mr_td: Some(mr_td), ..tdx::Policy::at(at) }).accepted()
+    (channel.run(guest), measurement)
 }
 
 /// The second kernel has its quote delayed: it has to wait for it.
@@ -313,14 +169,14 @@ fn a_stock_kernel_is_a_td(#[case] variable: &str, #[case] quote_delay_ns: Option
     let _one = one_at_a_time();
     let Some(kernel) = Kernel::new(variable) else { return };
     let host = HostConfig { quote_delay_ns, ..HostConfig::default() };
-    let (outcome, mr_td) = td(&kernel, true, host, faults(NoFaults));
+    let (outcome, mr_td) = td(&kernel, true, host, Surroundings::default());
     assert_eq!((&outcome.end, outcome.report.status), (&LinuxEnd::Done, Some(0)), "{}", outcome.show());
     assert!(outcome.console.contains("Memory Encryption Features active: Intel TDX"));
     let quote = outcome.file("quote.bin").unwrap();
     assert!(Quote::read(&quote).is_ok());
-    assert!(judge_tdx(quote, mr_td), "{}", outcome.show());
-    assert!(outcome.stops("TDCALL") > 0);
-    assert!(outcome.stops("CPUID") < 10, "CPUID is watched only until the kernel knows what it is");
+    assert!(judge_tdx(quote, &NONCE, mr_td), "{}", outcome.show());
+    assert!(stops(&outcome, "TDCALL") > 0);
+    assert!(stops(&outcome, "CPUID") < 10, "CPUID is watched only until the kernel knows what it is");
 }
 
 #[test]
@@ -328,7 +184,7 @@ fn a_td_without_a_quoting_service_gets_no_quote() {
     let _one = one_at_a_time();
     let Some(kernel) = Kernel::new("TSMSIM_KERNEL_6_12") else { return };
     let host = HostConfig { quoting: false, ..HostConfig::default() };
-    let (outcome, _) = td(&kernel, true, host, faults(NoFaults));
+    let (outcome, _) = td(&kernel, true, host, Surroundings::default());
     assert!(outcome.report.status.is_some_and(|status| status != 0), "{}", outcome.show());
     assert_eq!(outcome.file("quote.bin"), None);
 }
@@ -338,7 +194,7 @@ fn a_td_without_a_quoting_service_gets_no_quote() {
 fn without_ram_at_the_shared_bit_no_td_gets_a_quote() {
     let _one = one_at_a_time();
     let Some(kernel) = Kernel::new("TSMSIM_KERNEL_6_12") else { return };
-    let (outcome, _) = td(&kernel, false, HostConfig::default(), faults(NoFaults));
+    let (outcome, _) = td(&kernel, false, HostConfig::default(), Surroundings::default());
     assert_eq!((&outcome.end, outcome.report.status), (&LinuxEnd::Done, Some(1)), "{}", outcome.show());
     assert_eq!(outcome.file("quote.bin"), None, "{}", outcome.show());
     // tdx-guest.c: the host has found no request.

@@ -16,6 +16,16 @@ pub(crate) const GUEST_LINUX: &str = "tsmsim-guest-linux";
 /// Its target: statically linked.
 pub(crate) const GUEST_LINUX_TARGET: &str = "x86_64-unknown-linux-musl";
 
+/// The package of the bare-metal guest of RISC-V, and the name of its ELF file.
+pub(crate) const GUEST_RISCV64: &str = "tsmsim-guest-riscv64";
+/// Its target.
+pub(crate) const GUEST_RISCV64_TARGET: &str = "riscv64imac-unknown-none-elf";
+
+/// The target of the init program for riscv64: linked statically with a C library, for there is no musl for it.
+pub(crate) const GUEST_LINUX_RISCV64_TARGET: &str = "riscv64gc-unknown-linux-gnu";
+/// What links it.
+const RISCV64_LINKER: &str = "riscv64-linux-gnu-gcc";
+
 /// The directories, and the habits that follow from the environment.
 pub(crate) struct Context {
     /// The root of the workspace.
@@ -77,10 +87,10 @@ impl Context {
         command
     }
 
-    /// Cargo for the members that run on this machine: all but the bare-metal guest.
+    /// Cargo for the members that run on this machine: all but the bare-metal guests.
     pub(crate) fn cargo_host(&self, subcommand: &str) -> Command {
         let mut command = self.cargo(subcommand, &self.target);
-        command.args(["--workspace", "--exclude", GUEST]);
+        command.args(["--workspace", "--exclude", GUEST, "--exclude", GUEST_RISCV64]);
         command
     }
 
@@ -91,9 +101,27 @@ impl Context {
         self.cargo_inside(subcommand, GUEST, GUEST_TARGET)
     }
 
+    /// Cargo for the bare-metal guest of RISC-V, in the same way.
+    pub(crate) fn cargo_guest_riscv64(&self, subcommand: &str) -> Command {
+        self.cargo_inside(subcommand, GUEST_RISCV64, GUEST_RISCV64_TARGET)
+    }
+
     /// Cargo for the init program of Linux guests, in the same way. It is small and ends the guest when it panics.
     pub(crate) fn cargo_guest_linux(&self, subcommand: &str) -> Command {
-        let mut command = self.cargo_inside(subcommand, GUEST_LINUX, GUEST_LINUX_TARGET);
+        self.cargo_init(subcommand, GUEST_LINUX_TARGET)
+    }
+
+    /// The same for riscv64.
+    pub(crate) fn cargo_guest_linux_riscv64(&self, subcommand: &str) -> Command {
+        let mut command = self.cargo_init(subcommand, GUEST_LINUX_RISCV64_TARGET);
+        let target = format!("target.{GUEST_LINUX_RISCV64_TARGET}");
+        command.arg("--config").arg(format!("{target}.linker={RISCV64_LINKER:?}"));
+        command.arg("--config").arg(format!(r#"{target}.rustflags=["-Ctarget-feature=+crt-static"]"#));
+        command
+    }
+
+    fn cargo_init(&self, subcommand: &str, target: &str) -> Command {
+        let mut command = self.cargo_inside(subcommand, GUEST_LINUX, target);
         for setting in ["strip=true", "panic=\"abort\"", "opt-level=\"s\"", "codegen-units=1"] {
             command.arg("--config").arg(format!("profile.release.{setting}"));
         }
@@ -116,14 +144,29 @@ impl Context {
         command
     }
 
+    /// A file of a guest, once built.
+    fn inside(&self, target: &str, name: &str) -> PathBuf {
+        self.target.join("guest").join(target).join("release").join(name)
+    }
+
     /// The ELF file of the bare-metal guest, once built.
     pub(crate) fn guest_elf(&self) -> PathBuf {
-        self.target.join("guest").join(GUEST_TARGET).join("release").join(GUEST)
+        self.inside(GUEST_TARGET, GUEST)
+    }
+
+    /// The same of RISC-V.
+    pub(crate) fn guest_riscv64_elf(&self) -> PathBuf {
+        self.inside(GUEST_RISCV64_TARGET, GUEST_RISCV64)
     }
 
     /// The ELF file of the init program of Linux guests, once built.
     pub(crate) fn guest_linux_elf(&self) -> PathBuf {
-        self.target.join("guest").join(GUEST_LINUX_TARGET).join("release").join(GUEST_LINUX)
+        self.inside(GUEST_LINUX_TARGET, GUEST_LINUX)
+    }
+
+    /// The same for riscv64.
+    pub(crate) fn guest_linux_riscv64_elf(&self) -> PathBuf {
+        self.inside(GUEST_LINUX_RISCV64_TARGET, GUEST_LINUX)
     }
 
     /// The `tsmsim` program, once built.

@@ -33,6 +33,19 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
     check(command, status)
 }
 
+/// Runs a command whose standard output is what the second one reads.
+pub(crate) fn run_piped(first: &mut Command, second: &mut Command) -> Result<(), Failure> {
+    let mut writer = first.stdout(Stdio::piped()).spawn().map_err(|error| not_started(first, &error))?;
+    if let Some(stdout) = writer.stdout.take() {
+        second.stdin(stdout);
+    }
+    let read = run(second);
+    // Our end of the pipe, for which the first one would wait.
+    second.stdin(Stdio::null());
+    let written = writer.wait().map_err(|error| not_started(first, &error))?;
+    read.and_then(|()| check(first, written))
+}
+
 /// Runs a command silently; gives its standard output.
 pub(crate) fn output(command: &mut Command) -> Result<String, Failure> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| not_started(command, &error))?;
@@ -100,6 +113,21 @@ mod tests {
         });
         assert_eq!(lines, ["one", "two"]);
         assert!(result.expect_err("it exits with 7").to_string().contains('7'));
+    }
+
+    #[test]
+    fn both_ends_of_a_pipe_count() {
+        let pipe = |first: &str, second: &str| {
+            let shell = |script: &str| {
+                let mut command = Command::new("sh");
+                command.args(["-c", script]);
+                command
+            };
+            run_piped(&mut shell(first), &mut shell(second))
+        };
+        assert!(pipe("echo one", "read word; test $word = one").is_ok());
+        assert!(pipe("exit 3", "cat > /dev/null").is_err());
+        assert!(pipe("echo one", "cat > /dev/null; exit 3").is_err());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Installing what the build and the tests need: as little as possible, under `target/` where possible, once.
 
+pub(crate) mod apt;
 pub(crate) mod clients;
+pub(crate) mod cove_module;
 pub(crate) mod kernels;
 
 use std::env;
@@ -8,8 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::context::{Context, GUEST_LINUX_TARGET, GUEST_TARGET};
-use crate::failure::Failure;
+use crate::context::{
+    Context, GUEST_LINUX_RISCV64_TARGET, GUEST_LINUX_TARGET, GUEST_RISCV64_TARGET, GUEST_TARGET,
+};
+use crate::failure::{Failure, LACKING};
 use crate::process;
 
 /// A variable that names a firmware image to measure, instead of Debian's.
@@ -25,10 +29,12 @@ const REQUIREMENTS: &str = include_str!("../python-requirements.txt");
 const OVMF_IN_PACKAGE: &str = "usr/share/ovmf/OVMF.fd";
 
 /// A program that may come with the system: how to see that it is there, and which Debian packages bring it.
+#[derive(Clone, Copy)]
 pub(crate) struct Program {
     pub(crate) name: &'static str,
     pub(crate) why: &'static str,
     pub(crate) probe: &'static [&'static str],
+    /// `new|old` is the first of them that there is.
     pub(crate) packages: &'static [&'static str],
 }
 
@@ -46,7 +52,38 @@ const QEMU: Program = Program {
     packages: &["qemu-system-x86"],
 };
 
-const FOR_TESTS: [Program; 7] = [
+/// Debian 13 has QEMU's machines of RISC-V in a package of their own.
+const QEMU_RISCV64: Program = Program {
+    name: "QEMU for RISC-V",
+    why: "the processor of CoVE guests",
+    probe: &["qemu-system-riscv64", "--version"],
+    packages: &["qemu-system-riscv|qemu-system-misc"],
+};
+
+const OPENSBI: Program = Program {
+    name: "OpenSBI",
+    why: "the firmware of CoVE guests that are Linux",
+    probe: &["test", "-f", "/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin"],
+    packages: &["opensbi"],
+};
+
+/// What links the init program of riscv64 Linux guests; Rust has no musl for this target.
+const RISCV64_LINKER: [Program; 2] = [
+    Program {
+        name: "a C compiler for riscv64",
+        why: "the linker of the init program of riscv64 Linux guests",
+        probe: &["riscv64-linux-gnu-gcc", "--version"],
+        packages: &["gcc-riscv64-linux-gnu"],
+    },
+    Program {
+        name: "a static C library for riscv64",
+        why: "part of that init program",
+        probe: &["test", "-f", "/usr/riscv64-linux-gnu/lib/libc.a"],
+        packages: &["libc6-dev-riscv64-cross"],
+    },
+];
+
+const FOR_TESTS: [Program; 11] = [
     C_COMPILER,
     Program {
         name: "a C++ compiler",
@@ -73,6 +110,10 @@ const FOR_TESTS: [Program; 7] = [
         packages: &["fuse3"],
     },
     QEMU,
+    QEMU_RISCV64,
+    OPENSBI,
+    RISCV64_LINKER[0],
+    RISCV64_LINKER[1],
     Program {
         name: "a static busybox",
         why: "a shell for guests that have nothing else",
@@ -82,8 +123,12 @@ const FOR_TESTS: [Program; 7] = [
 ];
 
 /// What Rust's library is needed for besides this machine.
-const RUST_TARGETS: [(&str, &str); 2] =
-    [(GUEST_TARGET, "the bare-metal guest"), (GUEST_LINUX_TARGET, "the init program of Linux guests")];
+const RUST_TARGETS: [(&str, &str); 4] = [
+    (GUEST_TARGET, "the bare-metal guest"),
+    (GUEST_LINUX_TARGET, "the init program of Linux guests"),
+    (GUEST_RISCV64_TARGET, "the bare-metal guest of RISC-V"),
+    (GUEST_LINUX_RISCV64_TARGET, "the init program of riscv64 Linux guests"),
+];
 
 /// All that `cargo xtask test` needs.
 pub(crate) fn everything(context: &Context) -> Result<(), Failure> {
@@ -92,7 +137,22 @@ pub(crate) fn everything(context: &Context) -> Result<(), Failure> {
     ovmf(context)?;
     python_packages(context)?;
     clients::install(context)?;
-    kernels::install(context)
+    kernels::install(context)?;
+    riscv64_kernel(context)
+}
+
+/// The kernel of CoVE guests and our module. Debian's mirrors have its architecture last, so only CI insists on having it;
+/// a module that is there to be built has to build.
+fn riscv64_kernel(context: &Context) -> Result<(), Failure> {
+    match cove_module::install(context) {
+        Err(failure) if !context.ci && failure.status == LACKING => {
+            eprintln!(
+                "xtask: going on without the kernel of CoVE guests; tests that need it are skipped\n{failure}"
+            );
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 /// All that building needs.
@@ -101,10 +161,21 @@ pub(crate) fn for_build(context: &Context) -> Result<(), Failure> {
     programs(context, &[C_COMPILER])
 }
 
+/// What linking for riscv64 Linux needs.
+pub(crate) fn for_riscv64_linux(context: &Context) -> Result<(), Failure> {
+    programs(context, &RISCV64_LINKER)
+}
+
 /// What `tsmsim demo` can do without, but then boots no stock kernel: QEMU, and the newest kernel.
 pub(crate) fn for_demo(context: &Context) -> Result<(), Failure> {
     programs(context, &[QEMU])?;
     kernels::install_newest(context)
+}
+
+/// The same for CoVE.
+pub(crate) fn for_cove_demo(context: &Context) -> Result<(), Failure> {
+    programs(context, &[QEMU_RISCV64, OPENSBI])?;
+    cove_module::install(context)
 }
 
 /// The firmware image to measure, if it is there.
@@ -163,8 +234,11 @@ pub(crate) fn programs(context: &Context, wanted: &[Program]) -> Result<(), Fail
     for program in &missing {
         say(&format!("{} ({})", program.name, program.why));
     }
-    let packages: Vec<&str> = missing.iter().flat_map(|program| program.packages.iter().copied()).collect();
-    let by_hand = format!("apt-get install -y --no-install-recommends {}", packages.join(" "));
+    let packages = || -> Vec<&str> {
+        let named = missing.iter().flat_map(|program| program.packages.iter());
+        named.map(|names| available(context, names)).collect()
+    };
+    let by_hand = format!("apt-get install -y --no-install-recommends {}", packages().join(" "));
     let lacking =
         |what: &str| Failure::lacking(what, format!("as root: {by_hand} (or your distribution's like)"));
     if !has_apt(context) {
@@ -175,7 +249,7 @@ pub(crate) fn programs(context: &Context, wanted: &[Program]) -> Result<(), Fail
     };
     let install = || {
         let mut command = privileged(context, prefix);
-        command.args(["apt-get", "install", "-y", "--no-install-recommends"]).args(&packages);
+        command.args(["apt-get", "install", "-y", "--no-install-recommends"]).args(packages());
         process::run(&mut command)
     };
     // The lists of packages may be absent or too old.
@@ -187,6 +261,16 @@ pub(crate) fn programs(context: &Context, wanted: &[Program]) -> Result<(), Fail
         Some(program) => Err(lacking(&format!("{} was installed, but does not work", program.name))
             .command(program.probe.join(" "))),
     }
+}
+
+/// Of packages `new|old`, the first that apt knows, else the last.
+fn available<'a>(context: &Context, names: &'a str) -> &'a str {
+    let (new, old) = match names.split_once('|') {
+        None => return names,
+        Some(names) => names,
+    };
+    let known = process::succeeds(context.command("apt-cache").args(["show", "--quiet", new]));
+    if known { new } else { old }
 }
 
 /// Those that cannot be run.

@@ -5,13 +5,13 @@ use std::fs;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::build::{self, GUEST_LINUX_VARIABLE, GUEST_VARIABLE};
+use crate::build;
 use crate::context::Context;
 use crate::failure::{FAILED, Failure};
 use crate::fuzz;
 use crate::kernel;
 use crate::process;
-use crate::setup::{self, clients::CLIENTS, kernels::KERNELS};
+use crate::setup::{self, clients::CLIENTS, cove_module, kernels};
 use crate::summary::{self, Counts, Outcome, Verdict};
 
 /// The variable that names the file to which skipped tests add a line.
@@ -127,12 +127,15 @@ fn format(context: &Context) -> Result<(), Failure> {
 
 fn lint(context: &Context) -> Result<(), Failure> {
     process::run(context.cargo_host("clippy").args(["--all-targets", "--", "-D", "warnings"]))?;
-    process::run(context.cargo_guest("clippy").args(["--", "-D", "warnings"]))?;
+    for mut command in [context.cargo_guest("clippy"), context.cargo_guest_riscv64("clippy")] {
+        process::run(command.args(["--", "-D", "warnings"]))?;
+    }
     fuzz::lint(context)
 }
 
 fn docs(context: &Context) -> Result<(), Failure> {
-    for mut command in [context.cargo_host("doc"), context.cargo_guest("doc")] {
+    let guests = [context.cargo_guest("doc"), context.cargo_guest_riscv64("doc")];
+    for mut command in [context.cargo_host("doc")].into_iter().chain(guests) {
         process::run(command.arg("--no-deps").env("RUSTDOCFLAGS", "-D warnings"))?;
     }
     Ok(())
@@ -172,20 +175,20 @@ fn tests(context: &Context, sort: &str, counts: &mut Counts) -> Result<(), Failu
 fn pass_on(context: &Context, command: &mut Command) {
     let clients = CLIENTS.iter().map(|client| (client.variable, client.program(context)));
     let files = [
-        (GUEST_VARIABLE, Some(context.guest_elf())),
-        (GUEST_LINUX_VARIABLE, Some(context.guest_linux_elf())),
         (PROGRAM_VARIABLE, Some(context.program())),
         (kernel::VARIABLE, kernel::file(context)),
+        (kernels::RISCV64.variable, cove_module::kernel(context)),
         (setup::OVMF_VARIABLE, setup::ovmf_file(context)),
         (setup::MEASURE_VARIABLE, setup::measure_program(context)),
         (setup::PYTHON_VARIABLE, setup::python(context)),
     ];
-    let kernels = KERNELS.iter().map(|kernel| (kernel.variable, kernel.directory(context)));
-    for (variable, file) in files.into_iter().chain(clients).chain(kernels) {
+    let stock = kernels::KERNELS.iter().map(|kernel| (kernel.variable, kernel.directory(context)));
+    for (variable, file) in files.into_iter().chain(clients).chain(stock) {
         if let Some(file) = file.filter(|file| file.exists()) {
             command.env(variable, file);
         }
     }
+    command.envs(build::guest_files(context));
 }
 
 #[cfg(test)]

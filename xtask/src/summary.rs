@@ -10,7 +10,7 @@ pub(crate) struct Counts {
     pub(crate) passed: usize,
     /// Tests that failed.
     pub(crate) failed: usize,
-    /// Tests that were left out, by their own word or by `#[ignore]`.
+    /// Tests that were left out: by their own word, or because the test program says that it ignored them.
     pub(crate) skipped: usize,
 }
 

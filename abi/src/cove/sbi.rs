@@ -1,5 +1,6 @@
 //! SBI calls: `ecall` with `a7` = extension ID, `a6` = function ID, `a0` to `a5` = arguments; back come `a0` = error and
-//! `a1` = value (RISC-V SBI 2.0, chapter 3; `sbi_cove.adoc`, "CoVE FID namespaces").
+//! `a1` = value (RISC-V SBI 2.0, chapter 3; `sbi_cove.adoc`, "CoVE FID namespaces"). With the extensions of the SBI itself
+//! that a guest without a driver of its own needs: base (chapter 4), system reset (10), debug console (12).
 
 use bitfield_struct::bitfield;
 
@@ -8,6 +9,10 @@ open_codes! {
     pub struct ExtensionId(u64);
     /// The base extension.
     BASE = 0x10;
+    /// Debug console, "DBCN".
+    DBCN = 0x4442_434e;
+    /// System reset, "SRST".
+    SRST = 0x5352_5354;
     /// Supervisor domains enumeration, "SUPD".
     SUPD = 0x5355_5044;
     /// CoVE, the host's calls, "COVH".
@@ -36,6 +41,54 @@ open_codes! {
     /// `sbi_get_mimpid`.
     GET_MIMPID = 6;
 }
+
+/// What `sbi_get_spec_version` gives for version 2.0: the major number in bits 30:24, the minor one in bits 23:0.
+pub const SPEC_VERSION_2_0: u64 = 2 << 24;
+
+open_codes! {
+    /// Functions of the debug console extension.
+    pub struct DbcnFid(u64);
+    /// `sbi_debug_console_write`: `a0` = bytes, `a1` and `a2` = low and high part of their address; the value is how many
+    /// were written.
+    CONSOLE_WRITE = 0;
+    /// `sbi_debug_console_read`: as for writing.
+    CONSOLE_READ = 1;
+    /// `sbi_debug_console_write_byte`: `a0` = the byte.
+    CONSOLE_WRITE_BYTE = 2;
+}
+
+open_codes! {
+    /// Functions of the system reset extension.
+    pub struct SrstFid(u64);
+    /// `sbi_system_reset`: `a0` = [`ResetType`], `a1` = [`ResetReason`]; does not return if it is done.
+    SYSTEM_RESET = 0;
+}
+
+open_codes! {
+    /// `reset_type` of `sbi_system_reset`.
+    pub struct ResetType(u32);
+    /// Shutdown.
+    SHUTDOWN = 0;
+    /// Cold reboot.
+    COLD_REBOOT = 1;
+    /// Warm reboot.
+    WARM_REBOOT = 2;
+}
+
+/// [`ResetType`]s of vendors and platforms.
+pub const VENDOR_RESET_TYPES: core::ops::RangeInclusive<u32> = 0xf000_0000..=u32::MAX;
+
+open_codes! {
+    /// `reset_reason` of `sbi_system_reset`.
+    pub struct ResetReason(u32);
+    /// No reason.
+    NO_REASON = 0;
+    /// System failure.
+    SYSTEM_FAILURE = 1;
+}
+
+/// [`ResetReason`]s of SBI implementations, vendors and platforms.
+pub const SPECIFIC_RESET_REASONS: core::ops::RangeInclusive<u32> = 0xe000_0000..=u32::MAX;
 
 open_codes! {
     /// Functions of the supervisor domains extension.
@@ -173,6 +226,8 @@ mod tests {
             assert_eq!(id.0, u64::from(u32::from_be_bytes(*name)));
         }
         assert_eq!(ExtensionId::COVI.0, u64::from(u32::from_be_bytes(*b"COVI")));
+        assert_eq!(ExtensionId::DBCN.0, u64::from(u32::from_be_bytes(*b"DBCN")));
+        assert_eq!(ExtensionId::SRST.0, u64::from(u32::from_be_bytes(*b"SRST")));
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //! (edk2 `OvmfPkg/ResetVector/Ia16/ResetVectorVtf0.asm`, `OvmfPkg/ResetVector/X64/OvmfSevMetadata.asm`, and QEMU
 //! `target/i386/sev.c` for the hash table).
 
-use zerocopy::little_endian::{U16, U32};
+use zerocopy::{
+    FromBytes,
+    little_endian::{U16, U32},
+};
 
 use crate::guid::Guid;
 
@@ -111,3 +114,152 @@ pub const KERNEL_GUID: Guid = Guid::from_fields(0x4de7_9437, 0xabd2, 0x427f, 0xb
 pub const INITRD_GUID: Guid = Guid::from_fields(0x44ba_f731, 0x3a2f, 0x4bd7, 0x9af1_41e2_9169_781d);
 /// Command line, 97d02dd8-bd20-4c94-aa78-e7714d36ab2a.
 pub const CMDLINE_GUID: Guid = Guid::from_fields(0x97d0_2dd8, 0xbd20, 0x4c94, 0xaa78_e771_4d36_ab2a);
+
+/// The footer table of an image: data by [`Guid`], read from the last entry to the first. After an entry that is broken there
+/// are no more; bytes that are too few for a header are no entry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FooterTable<'a> {
+    /// Size of the whole table without its own header.
+    size: usize,
+    /// What lies before the entries that were read.
+    left: &'a [u8],
+}
+
+/// An entry of the [`FooterTable`] states a size that cannot be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BrokenEntry {
+    /// Where the entry ends: bytes from the end of the table; 0 for the table's own header, too.
+    pub from_end: usize,
+    /// The size that it states, in bytes.
+    pub stated: usize,
+    /// The size that it can have at most; the least is a header's.
+    pub available: usize,
+}
+
+impl core::fmt::Display for BrokenEntry {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { from_end, stated, available } = self;
+        write!(f, "the entry at {from_end} bytes from the end states {stated} bytes of {available}")
+    }
+}
+
+impl core::error::Error for BrokenEntry {}
+
+impl<'a> FooterTable<'a> {
+    /// Finds the table; `None` if the image has none.
+    ///
+    /// # Errors
+    /// The table begins before the image.
+    pub fn find(image: &'a [u8]) -> Result<Option<Self>, BrokenEntry> {
+        let end = image.len().checked_sub(FOOTER_FROM_END).and_then(|end| image.get(..end));
+        let header = end.and_then(|end| FooterEntry::ref_from_suffix(end).ok());
+        let Some((before, footer)) = header.filter(|(_, footer)| footer.guid == FOOTER_GUID) else {
+            return Ok(None);
+        };
+        let (_, table) = split(before, footer, 0)?;
+        Ok(Some(Self { size: table.len(), left: table }))
+    }
+}
+
+impl<'a> Iterator for FooterTable<'a> {
+    type Item = Result<(Guid, &'a [u8]), BrokenEntry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (before, entry) = FooterEntry::ref_from_suffix(self.left).ok()?;
+        let split = split(before, entry, self.size - self.left.len());
+        self.left = split.map_or_else(|_| Default::default(), |(left, _)| left);
+        Some(split.map(|(_, data)| (entry.guid, data)))
+    }
+}
+
+/// What lies before an entry's header, in two: what is before the entry, and its data.
+fn split<'a>(
+    before: &'a [u8],
+    entry: &FooterEntry,
+    from_end: usize,
+) -> Result<(&'a [u8], &'a [u8]), BrokenEntry> {
+    let head = size_of::<FooterEntry>();
+    let stated = usize::from(entry.size.get());
+    let at = stated.checked_sub(head).and_then(|size| before.len().checked_sub(size));
+    let parts = at.and_then(|at| before.split_at_checked(at));
+    parts.ok_or(BrokenEntry { from_end, stated, available: before.len() + head })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{vec, vec::Vec};
+
+    use proptest::prelude::*;
+    use rstest::rstest;
+    use zerocopy::IntoBytes;
+
+    use super::*;
+
+    /// An image of 256 bytes whose table has these entries: GUIDs of one byte, data, and what is to be added to their size.
+    fn image(entries: &[(u8, &[u8], u16)], footer: Guid, more: u16) -> Vec<u8> {
+        let mut table = Vec::new();
+        let mut entry = |guid, data: &[u8], before: usize, more| {
+            table.extend_from_slice(data);
+            let size: u16 = u16::try_from(before + 18).unwrap() + more;
+            table.extend_from_slice(FooterEntry { size: size.into(), guid }.as_bytes());
+            table.len()
+        };
+        let mut size = 0;
+        for (guid, data, more) in entries {
+            size = entry(Guid([*guid; 16]), data, data.len(), *more);
+        }
+        entry(footer, &[], size, more);
+        let mut image = vec![0; 256];
+        let end = image.len() - FOOTER_FROM_END;
+        image[end - table.len()..end].copy_from_slice(&table);
+        image
+    }
+
+    fn entries(image: &[u8]) -> Vec<Result<(Guid, &[u8]), BrokenEntry>> {
+        FooterTable::find(image).unwrap().unwrap().collect()
+    }
+
+    #[test]
+    fn entries_come_from_the_last_to_the_first() {
+        let image = image(&[(1, &[5, 6], 0), (2, &[], 0), (1, &[7], 0)], FOOTER_GUID, 0);
+        let [one, two] = [Guid([1; 16]), Guid([2; 16])];
+        assert_eq!(entries(&image), [Ok((one, &[7][..])), Ok((two, &[])), Ok((one, &[5, 6]))]);
+    }
+
+    #[test]
+    fn after_a_broken_entry_there_are_none() {
+        let image = image(&[(1, &[5, 6], 0), (2, &[], 21), (3, &[7], 0)], FOOTER_GUID, 0);
+        let broken = BrokenEntry { from_end: 19, stated: 39, available: 38 };
+        assert_eq!(entries(&image), [Ok((Guid([3; 16]), &[7][..])), Err(broken)]);
+    }
+
+    #[rstest]
+    #[case::empty(0)]
+    #[case::short(FOOTER_FROM_END + 17)]
+    fn images_without_room_have_no_table(#[case] size: usize) {
+        assert_eq!(FooterTable::find(&vec![0; size]), Ok(None));
+    }
+
+    #[test]
+    fn another_guid_is_no_table() {
+        assert_eq!(FooterTable::find(&image(&[], Guid::ZERO, 0)), Ok(None));
+        assert_eq!(entries(&image(&[], FOOTER_GUID, 0)), []);
+    }
+
+    #[test]
+    fn a_table_larger_than_the_image_is_broken() {
+        let broken = BrokenEntry { from_end: 0, stated: 225, available: 224 };
+        assert_eq!(FooterTable::find(&image(&[], FOOTER_GUID, 207)), Err(broken));
+    }
+
+    proptest! {
+        #[test]
+        fn any_image_is_read(mut bytes in prop::collection::vec(any::<u8>(), 50..256)) {
+            let end = bytes.len() - FOOTER_FROM_END;
+            bytes[end - 16..end].copy_from_slice(&FOOTER_GUID.0);
+            if let Ok(Some(table)) = FooterTable::find(&bytes) {
+                prop_assert!(table.map_while(Result::ok).map(|(_, data)| data.len() + 18).sum::<usize>() <= end);
+            }
+        }
+    }
+}

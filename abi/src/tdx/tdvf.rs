@@ -4,13 +4,13 @@
 
 use zerocopy::{
     FromBytes,
-    little_endian::{U16, U32, U64},
+    little_endian::{U32, U64},
 };
 
 use super::codec::{ReadError, Reader};
 use crate::{
     guid::Guid,
-    snp::ovmf::{FOOTER_FROM_END, FOOTER_GUID, FooterEntry},
+    snp::ovmf::{BrokenEntry, FooterTable},
 };
 
 /// Entry of the footer table that says where the metadata begin: bytes from the end of the image.
@@ -218,31 +218,22 @@ impl<'a> Tdvf<'a> {
     }
 }
 
-/// Data of an entry of the footer table, which is read backwards: the data lie before the head.
+/// Data of an entry of the footer table.
 fn footer_entry(image: &[u8], wanted: Guid) -> Result<Option<&[u8]>, ReadError> {
-    let Some(end) = image.len().checked_sub(FOOTER_FROM_END) else { return Ok(None) };
-    let Ok((rest, footer)) = FooterEntry::ref_from_suffix(image.get(..end).unwrap_or_default()) else {
-        return Ok(None);
-    };
-    if footer.guid != FOOTER_GUID {
-        return Ok(None);
-    }
-    let head = size_of::<FooterEntry>();
-    let split = |bytes: &[u8], size: &U16| {
-        let stated = usize::from(size.get());
-        let at = stated.checked_sub(head).and_then(|data| bytes.len().checked_sub(data));
-        let expected = (bytes.len() + head) as u64;
-        at.ok_or(ReadError::Size { what: "an entry of the footer table", stated: stated as u64, expected })
-    };
-    let mut table = rest.get(split(rest, &footer.size)?..).unwrap_or_default();
-    while let Ok((before, entry)) = FooterEntry::ref_from_suffix(table) {
-        let at = split(before, &entry.size)?;
-        if entry.guid == wanted {
-            return Ok(before.get(at..));
+    for entry in FooterTable::find(image)?.into_iter().flatten() {
+        let (guid, data) = entry?;
+        if guid == wanted {
+            return Ok(Some(data));
         }
-        table = before.get(..at).unwrap_or_default();
     }
     Ok(None)
+}
+
+impl From<BrokenEntry> for ReadError {
+    fn from(BrokenEntry { stated, available, .. }: BrokenEntry) -> Self {
+        let (stated, expected) = (stated as u64, available as u64);
+        Self::Size { what: "an entry of the footer table", stated, expected }
+    }
 }
 
 #[cfg(test)]

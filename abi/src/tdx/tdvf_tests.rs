@@ -5,6 +5,7 @@ use rstest::rstest;
 use zerocopy::IntoBytes;
 
 use super::*;
+use crate::snp::ovmf::{FOOTER_FROM_END, FOOTER_GUID, FooterEntry};
 
 /// An image of four pages: metadata in the first, the footer table at the end of the last.
 fn image(sections: &[Section], edit: impl FnOnce(&mut Metadata)) -> Vec<u8> {
@@ -121,6 +122,16 @@ fn the_sum_of_the_sections_is_bounded() {
     let half = section(SectionType::TEMP_MEM, (0, 0), (0, 3 << 30), 0);
     assert!(Tdvf::read(&image(&[half], |_| {})).unwrap().is_some());
     assert!(Tdvf::read(&image(&[half, half], |_| {})).is_err());
+}
+
+#[test]
+fn a_broken_footer_table_is_refused() {
+    let mut bytes = image(&usual(), |_| {});
+    let at = bytes.len() - FOOTER_FROM_END - size_of::<FooterEntry>();
+    bytes[at..at + 2].copy_from_slice(&17_u16.to_le_bytes());
+    let (stated, expected) = (17, at as u64 + 18);
+    let refused = Err(ReadError::Size { what: "an entry of the footer table", stated, expected });
+    assert_eq!(Tdvf::read(&bytes), refused);
 }
 
 #[test]

@@ -19,21 +19,24 @@ use tsmsim_vmm::{
     cc::{
         host::HostEntropy,
         linux::{
-            ConfidentialMachine, LinuxGuest, SnpLinux, TdxLinux, boot_snp, boot_tdx, measure_snp, measure_tdx,
+            ConfidentialMachine, LinuxGuest, SnpLinux, TdxLinux, boot_cove, boot_snp, boot_tdx, measure_cove,
+            measure_snp, measure_tdx,
         },
         tdx::Surroundings,
     },
     guest_channel::Said,
+    loader::linux::riscv_image::RiscvKernel,
 };
 
 use crate::{
     args::{BootArgs, Tee},
     commands::{keys::seed, report::user_data},
+    cove,
     failure::Failure,
     linux::{
         engine::Engine,
-        image::Image,
-        session::{Session, judge_snp, judge_tdx},
+        image::{Image, Kernel},
+        session::{Session, judge_cove, judge_snp, judge_tdx},
     },
     snp::platform,
     tdx,
@@ -42,12 +45,19 @@ use crate::{
 /// Runs the command; gives the exit status of CMD.
 pub(crate) fn run(args: &BootArgs) -> Result<ExitCode, Failure> {
     let inblob = inblob(args)?;
-    let image = Image::new(&args.linux, args.tee, &inblob)?;
-    let engine = Engine::new(args.engine, args.tee)?;
-    eprintln!("tsmsim: Linux {} on {engine}, {} MiB", image.release(), args.linux.mem);
     let (status, verdict) = match args.tee {
-        Tee::Snp => snp(args, &engine, &image, &inblob)?,
-        Tee::Tdx => tdx(args, &engine, &image, &inblob)?,
+        Tee::Snp => {
+            let (image, engine) = image(args, &inblob)?;
+            snp(args, &engine, &image, &inblob)?
+        }
+        Tee::Tdx => {
+            let (image, engine) = image(args, &inblob)?;
+            tdx(args, &engine, &image, &inblob)?
+        }
+        Tee::Cove => {
+            let (image, _) = image(args, &inblob)?;
+            cove(args, &image, &inblob)?
+        }
     };
     if let Some(verdict) = verdict {
         eprintln!("tsmsim: {}", verdict.summary());
@@ -56,6 +66,14 @@ pub(crate) fn run(args: &BootArgs) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)))
+}
+
+/// The guest and what executes it.
+fn image<K: Kernel>(args: &BootArgs, inblob: &[u8; 64]) -> Result<(Image<K>, Engine), Failure> {
+    let image = Image::new(&args.linux, args.tee, inblob)?;
+    let engine = Engine::new(args.engine, args.tee)?;
+    eprintln!("tsmsim: Linux {} on {engine}, {} MiB", image.release(), args.linux.mem);
+    Ok((image, engine))
 }
 
 /// What the report is to carry.
@@ -106,6 +124,17 @@ fn tdx(args: &BootArgs, engine: &Engine, image: &Image, inblob: &[u8; 64]) -> Re
         }
     };
     let judge = |out: &Path| judge_tdx(out, &platform, args.platform.scenario, inblob, measurement);
+    Ok((status, args.evidence().map(judge).transpose()?.flatten()))
+}
+
+fn cove(args: &BootArgs, image: &Image<RiscvKernel>, inblob: &[u8; 64]) -> Result<Ran, Failure> {
+    let seed = seed(args.platform.seed.as_deref())?;
+    let platform = cove::local::build(&args.platform, &seed)?;
+    let session = Session::new(args.out.as_deref(), args.verbose);
+    let guest = session.connect(image.boot(), Box::new(say));
+    let registers = measure_cove(&guest, &platform)?;
+    let status = run_guest(args, &session, boot_cove(guest, cove::machine::linux(platform.clone())?)?)?;
+    let judge = |out: &Path| judge_cove(out, &platform, args.platform.scenario, inblob, &registers);
     Ok((status, args.evidence().map(judge).transpose()?.flatten()))
 }
 

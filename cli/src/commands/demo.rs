@@ -92,6 +92,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
             rows.push(quote_under_kvm(args, &guest, profile, quote_version)?);
         }
     }
+    rows.extend(cove::machine_rows(args)?);
     rows.extend(stock::rows(args)?);
     for scene in SCENES {
         rows.push(scene.in_process(args)?);
@@ -342,6 +343,7 @@ fn rendered(rows: &[Row]) -> String {
     let heading = ["guest", "report", "key", "guest's checks", "measurement", "time", "evidence"];
     format!(
         "{}\nkvm: a guest under /dev/kvm that got its report through an encrypted guest message, or as TD its quote through shared memory.\n\
+         ckb-vm, qemu: a bare-metal RISC-V guest in an interpreter, and on QEMU's processor, that got its evidence by ecall.\n\
          qemu-linux: a stock Linux kernel on QEMU's processor; its own driver delivered the evidence through configfs.\n\
          in-process: the same firmware models, asked by a guest without a virtual machine.\n\
          {}\n",

@@ -1,20 +1,22 @@
 //! `tsmsim measure`: the launch measurement, before anything runs.
 
 use serde_json::json;
-use tsmsim_abi::tdx::tdvf::Tdvf;
+use tsmsim_abi::{cove::claims::register, tdx::tdvf::Tdvf};
 use tsmsim_keys::{Seed, SignatureMode};
 use tsmsim_simulator::{
+    cove::measure::InitialRegisters,
     snp::{firmware::Firmware, launch::LaunchDigest},
     tdx::{guest::default_params, tdvf, vmcall::HostConfig},
 };
 use tsmsim_vmm::{
     cc::{
-        linux::{SnpLinux, TdxLinux, measure_snp, measure_tdx},
+        linux::{SnpLinux, TdxLinux, measure_cove, measure_snp, measure_tdx},
         tdx::Surroundings,
     },
     loader::{
+        linux::riscv_image::RiscvKernel,
         ovmf::{self, DirectBoot, Ovmf, OvmfError},
-        td,
+        td, tvm,
         vmsa::{VmmType, cpu_signature},
     },
 };
@@ -23,11 +25,12 @@ use crate::{
     args::{
         DEFAULT_MEMORY, EngineChoice, LinuxArgs, MeasureArgs, MeasuredLinuxArgs, OvmfArgs, Profile, Tee, Vmm,
     },
+    cove,
     failure::Failure,
     guest,
     linux::{
         engine::Engine,
-        image::{Image, is_linux},
+        image::{Image, Kernel, is_linux},
     },
     output::{hex, print, print_json, read_file},
     snp::platform,
@@ -41,14 +44,12 @@ const DEFAULT_FEATURES: u64 = 1;
 
 /// Runs the command.
 pub(crate) fn run(args: &MeasureArgs) -> Result<(), Failure> {
-    let tee = match args.tee {
-        Tee::Snp => "snp",
-        Tee::Tdx => "tdx",
-    };
-    let measurement = match (linux(args)?, args.tee) {
-        (Some(linux), _) => of_linux(args, &linux)?,
-        (None, Tee::Snp) => of_snp_guest(args)?,
-        (None, Tee::Tdx) => of_td(args)?,
+    let (tee, measurement) = match (args.tee, linux(args)?) {
+        (Tee::Snp, Some(linux)) => ("snp", of_snp_linux(args, &linux)?),
+        (Tee::Snp, None) => ("snp", of_snp_guest(args)?),
+        (Tee::Tdx, Some(linux)) => ("tdx", of_td_linux(args, &linux)?),
+        (Tee::Tdx, None) => ("tdx", of_td(args)?),
+        (Tee::Cove, linux) => return print_registers(args, &of_tvm(args, linux.as_ref())?),
     };
     let measurement = hex(&measurement);
     if args.json {
@@ -57,6 +58,39 @@ pub(crate) fn run(args: &MeasureArgs) -> Result<(), Failure> {
         print(&format!("{measurement}\n"));
     }
     Ok(())
+}
+
+/// The measured pages, which are what tells one TVM from another; in JSON, all initial registers.
+fn print_registers(args: &MeasureArgs, registers: &InitialRegisters) -> Result<(), Failure> {
+    let values: Vec<String> = registers.values().iter().map(|value| hex(value)).collect();
+    let measurement = &values[register::TVM_PAGES];
+    if args.json {
+        print_json(&json!({ "tee": "cove", "measurement": measurement, "registers": values }));
+    } else {
+        print(&format!("{measurement}\n"));
+    }
+    Ok(())
+}
+
+/// A TVM: Linux as `tsmsim boot` launches it, or a bare-metal guest.
+fn of_tvm(args: &MeasureArgs, linux: Option<&LinuxArgs>) -> Result<InitialRegisters, Failure> {
+    if args.ovmf.is_some() || args.firmware.any() {
+        let text =
+            "--ovmf and what goes with it are for --tee snp and tdx: a TVM's firmware is no part of it";
+        return Err(Failure::Usage(text.to_owned()));
+    }
+    let platform = cove::local::platform(SignatureMode::default(), &Seed::DEFAULT)?;
+    match linux {
+        Some(linux) => {
+            let (image, _) = of_image::<RiscvKernel>(args, linux)?;
+            Ok(measure_cove(&image.boot(), &platform)?)
+        }
+        None => {
+            let elf = guest::load_riscv64(args.kernel.as_deref())?;
+            tvm::measure(&elf, platform.initial_registers())
+                .map_err(|error| Failure::Usage(format!("the guest cannot be loaded: {error}")))
+        }
+    }
 }
 
 /// The Linux guest, if the kernel is Linux. Its options go with no other guest.
@@ -92,35 +126,38 @@ fn linux(args: &MeasureArgs) -> Result<Option<LinuxArgs>, Failure> {
 }
 
 /// A Linux guest as `tsmsim boot` launches it. What the report is to carry makes no difference.
-fn of_linux(args: &MeasureArgs, linux: &LinuxArgs) -> Result<[u8; 48], Failure> {
+fn of_snp_linux(args: &MeasureArgs, linux: &LinuxArgs) -> Result<[u8; 48], Failure> {
+    let (image, engine) = of_image(args, linux)?;
+    let platform = platform::of_profile(args.linux.profile, engine.c_bit())?;
+    let snp = SnpLinux::new(Firmware::new(platform), engine.c_bit());
+    let digest = match &engine {
+        Engine::Qemu => measure_snp(&image.boot(), &snp)?,
+        Engine::Kvm { linux, .. } => linux.measure_snp(&image.boot(), &snp)?,
+    };
+    Ok(*digest.as_bytes())
+}
+
+/// The same as a TD.
+fn of_td_linux(args: &MeasureArgs, linux: &LinuxArgs) -> Result<[u8; 48], Failure> {
+    let (image, engine) = of_image(args, linux)?;
+    let profile = args.linux.profile.unwrap_or(Profile::Tdx15);
+    let platform = tdx::local::platform(profile, false, SignatureMode::default(), &Seed::DEFAULT)?;
+    let tdx = TdxLinux {
+        platform,
+        host: HostConfig::default(),
+        params: default_params(),
+        surroundings: Surroundings::default(),
+    };
+    Ok(match &engine {
+        Engine::Qemu => measure_tdx(&image.boot(), &tdx)?,
+        Engine::Kvm { linux, .. } => linux.measure_tdx(&image.boot(), &tdx)?,
+    })
+}
+
+fn of_image<K: Kernel>(args: &MeasureArgs, linux: &LinuxArgs) -> Result<(Image<K>, Engine), Failure> {
     let image = Image::new(linux, args.tee, &[0; 64])?;
     let engine = Engine::new(args.linux.engine.unwrap_or(EngineChoice::Auto), args.tee)?;
-    let boot = image.boot();
-    match args.tee {
-        Tee::Snp => {
-            let platform = platform::of_profile(args.linux.profile, engine.c_bit())?;
-            let snp = SnpLinux::new(Firmware::new(platform), engine.c_bit());
-            let digest = match &engine {
-                Engine::Qemu => measure_snp(&boot, &snp)?,
-                Engine::Kvm { linux, .. } => linux.measure_snp(&boot, &snp)?,
-            };
-            Ok(*digest.as_bytes())
-        }
-        Tee::Tdx => {
-            let profile = args.linux.profile.unwrap_or(Profile::Tdx15);
-            let platform = tdx::local::platform(profile, false, SignatureMode::default(), &Seed::DEFAULT)?;
-            let tdx = TdxLinux {
-                platform,
-                host: HostConfig::default(),
-                params: default_params(),
-                surroundings: Surroundings::default(),
-            };
-            Ok(match &engine {
-                Engine::Qemu => measure_tdx(&boot, &tdx)?,
-                Engine::Kvm { linux, .. } => linux.measure_tdx(&boot, &tdx)?,
-            })
-        }
-    }
+    Ok((image, engine))
 }
 
 fn of_snp_guest(args: &MeasureArgs) -> Result<[u8; 48], Failure> {

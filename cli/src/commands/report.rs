@@ -6,7 +6,7 @@ use tsmsim_evidence::Verdict;
 use tsmsim_simulator::snp::guest::ExtendedReport;
 
 use crate::{
-    args::{EvidenceTee, ReportArgs, UserData},
+    args::{ReportArgs, Tee, UserData},
     commands::{keys::seed, verify::accepted},
     cove,
     failure::Failure,
@@ -18,13 +18,13 @@ use crate::{
 /// Runs the command.
 pub(crate) fn run(args: &ReportArgs) -> Result<(), Failure> {
     let inblob = user_data(&args.user_data)?;
-    if args.format.is_some() && args.tee != EvidenceTee::Cove {
+    if args.format.is_some() && args.tee != Tee::Cove {
         return Err(Failure::Usage("--format is for --tee cove".to_owned()));
     }
     let (description, verdict) = match args.tee {
-        EvidenceTee::Snp => snp_report(args, inblob)?,
-        EvidenceTee::Tdx => tdx_quote(args, &inblob)?,
-        EvidenceTee::Cove => cove_evidence(args, &inblob)?,
+        Tee::Snp => snp_report(args, inblob)?,
+        Tee::Tdx => tdx_quote(args, &inblob)?,
+        Tee::Cove => cove_evidence(args, &inblob)?,
     };
     if args.json {
         print_json(&description);

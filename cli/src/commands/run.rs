@@ -20,6 +20,7 @@ use tsmsim_simulator::{
 use tsmsim_userland::{
     configfs::KernelStyle,
     drivers::{
+        cove_guest::CoveGuest,
         sev_guest::SevGuest,
         tdx_guest::{TdxGuest, TdxGuestOptions},
         time::SystemSleeper,
@@ -30,6 +31,7 @@ use tsmsim_userland::{
 use crate::{
     args::{RunArgs, Style, Tee},
     commands::keys::seed,
+    cove,
     failure::Failure,
     snp::{local::Local, platform},
     tdx,
@@ -87,14 +89,19 @@ pub(crate) fn run(args: &RunArgs) -> Result<Ended, Failure> {
 enum Driver {
     Snp(SevGuest),
     Tdx(TdxGuest),
+    Cove(CoveGuest),
 }
 
 impl Driver {
     fn start(args: &RunArgs, sleeper: Arc<SystemSleeper>) -> Result<Self, Failure> {
         let seed = seed(args.platform.seed.as_deref())?;
+        if args.format.is_some() && args.tee != Tee::Cove {
+            return Err(Failure::Usage("--format is for --tee cove".to_owned()));
+        }
         match args.tee {
             Tee::Snp => snp(args, &seed, sleeper).map(Self::Snp),
             Tee::Tdx => tdx(args, &seed, sleeper).map(Self::Tdx),
+            Tee::Cove => cove(args, &seed, sleeper).map(Self::Cove),
         }
     }
 
@@ -102,6 +109,7 @@ impl Driver {
         match self {
             Self::Snp(driver) => driver.with_guest(|guest| look(&guest.world().journal)),
             Self::Tdx(driver) => driver.with_guest(|guest| look(&guest.world().journal)),
+            Self::Cove(driver) => driver.with_guest(|guest| look(&guest.world().journal)),
         }
     }
 }
@@ -134,6 +142,19 @@ fn tdx(args: &RunArgs, seed: &Seed, sleeper: Arc<SystemSleeper>) -> Result<TdxGu
     let style = KernelStyle::from(args.style);
     let options = TdxGuestOptions { command_line: Some(args.append.clone()), ..style.into() };
     TdxGuest::new(guest, sleeper, options).map_err(|error| Failure::Usage(error.to_string()))
+}
+
+fn cove(args: &RunArgs, seed: &Seed, sleeper: Arc<SystemSleeper>) -> Result<CoveGuest, Failure> {
+    if args.platform.scenario.scenario.is_some() || args.platform.scenario.update.is_some() {
+        let text = "CoVE's --scenario concerns the revocation list, which programs do not get from their guest, and --update \
+                    is for --tee tdx: see `tsmsim report` and `tsmsim keys export`";
+        return Err(Failure::Usage(text.to_owned()));
+    }
+    let platform = cove::local::build(&args.platform, seed)?;
+    let guest = cove::local::launch(platform, seed, &[0; 64])
+        .map_err(|error| Failure::because("launching the in-process TVM", error))?;
+    CoveGuest::new(guest, sleeper, args.format.map(Into::into))
+        .map_err(|error| Failure::because("starting the driver", error))
 }
 
 /// The quoting service of the same platform, for clients that ask it themselves.
@@ -177,6 +198,7 @@ impl Machine {
         match &self.driver {
             Driver::Snp(driver) => Served::sev_guest(driver, style),
             Driver::Tdx(driver) => Served::tdx_guest(driver, style),
+            Driver::Cove(driver) => Served::cove_guest(driver, style),
         }
         .map_err(|error| Failure::because("registering the provider", error))
     }

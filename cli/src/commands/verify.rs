@@ -7,9 +7,9 @@ use std::{
 
 use tsmsim_abi::cove::claims::register;
 use tsmsim_evidence::{
-    EvidenceError, Timestamp, Verdict, cove, read_file,
+    EvidenceError, Timestamp, TrustedRoot, Verdict, cove, read_file,
     show::{Kind, detect},
-    snp::{self, TrustedRoot},
+    snp,
     tdx::{self, TcbStatus},
 };
 

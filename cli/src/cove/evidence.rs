@@ -10,7 +10,7 @@ use tsmsim_evidence::{
     cove::{Bundle, Claims, Policy, TrustedRoot, verify},
 };
 use tsmsim_keys::{KeysError, cove::Scenario};
-use tsmsim_simulator::cove::platform::CovePlatform;
+use tsmsim_simulator::cove::{measure::InitialRegisters, platform::CovePlatform};
 
 use crate::{
     args::EvidenceFormat,
@@ -53,6 +53,11 @@ impl<'a> Evidence<'a> {
 
     /// Judges it under the platform's own root, as a stranger would.
     pub(crate) fn judge(&self) -> Verdict {
+        self.judge_launch(None)
+    }
+
+    /// The same; the initial registers must be these.
+    pub(crate) fn judge_launch(&self, expected: Option<&InitialRegisters>) -> Verdict {
         let bundle = Bundle {
             evidence: self.evidence.clone(),
             root: Some(self.root.clone()),
@@ -61,7 +66,9 @@ impl<'a> Evidence<'a> {
             inblob: Some(self.inblob.to_vec()),
         };
         let trust = TrustedRoot::Given(self.root.clone());
-        verify(&bundle, &Policy { trust, ..Policy::at(now()) })
+        let registers = expected.map(|registers| (0..).zip(registers.values().iter().cloned()).collect());
+        let registers = registers.unwrap_or_default();
+        verify(&bundle, &Policy { trust, registers, ..Policy::at(now()) })
     }
 
     /// Writes the files.

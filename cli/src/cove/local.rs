@@ -1,6 +1,5 @@
 //! Evidence without a virtual machine: a TVM of one page inside this process.
 
-use tsmsim_abi::cove::covg::CertificateFormats;
 use tsmsim_keys::{Seed, SignatureMode, cove::KeyAlgorithm};
 use tsmsim_simulator::cove::{
     PAGE_SIZE,
@@ -8,6 +7,7 @@ use tsmsim_simulator::cove::{
     machine::{HostConfig, LaunchPlan, PlannedPage},
     platform::{CovePlatform, CovePlatformConfig},
 };
+use tsmsim_userland::drivers::cove_guest::CoveFormat;
 
 use crate::{
     args::{EvidenceFormat, PlatformArgs, Profile},
@@ -29,6 +29,11 @@ impl EvidenceFormat {
         }
     }
 
+    /// That of evidence: a certificate is a SEQUENCE, the other form a tagged array.
+    pub(crate) fn of(evidence: &[u8]) -> Self {
+        if evidence.starts_with(&[0x30]) { Self::X509 } else { Self::Cbor }
+    }
+
     /// As on the command line.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -36,14 +41,14 @@ impl EvidenceFormat {
             Self::X509 => "x509",
         }
     }
+}
 
-    fn flag(self) -> u64 {
-        let formats = CertificateFormats::new();
-        let formats = match self {
-            Self::Cbor => formats.with_cbor(true),
-            Self::X509 => formats.with_x509(true),
-        };
-        u32::from(formats).into()
+impl From<EvidenceFormat> for CoveFormat {
+    fn from(format: EvidenceFormat) -> Self {
+        match format {
+            EvidenceFormat::Cbor => Self::Cbor,
+            EvidenceFormat::X509 => Self::X509,
+        }
     }
 }
 
@@ -96,5 +101,5 @@ pub(crate) fn ask(
     format: EvidenceFormat,
     inblob: &[u8; 64],
 ) -> Result<Vec<u8>, TvmGuestError> {
-    guest.evidence(format.flag(), None, inblob)
+    guest.evidence(CoveFormat::from(format).flag(), None, inblob)
 }

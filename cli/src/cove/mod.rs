@@ -2,3 +2,4 @@
 
 pub(crate) mod evidence;
 pub(crate) mod local;
+pub(crate) mod machine;

@@ -33,6 +33,7 @@ impl Engine {
     pub(crate) fn new(choice: EngineChoice, tee: Tee) -> Result<Self, Failure> {
         match choice {
             EngineChoice::Qemu => Ok(Self::Qemu),
+            EngineChoice::Auto if tee == Tee::Cove => Ok(Self::Qemu),
             EngineChoice::Kvm => Ok(Self::kvm(tee)?),
             EngineChoice::Auto => match reason_against_kvm(&kvm::probe()) {
                 Some(reason) => {
@@ -51,6 +52,7 @@ impl Engine {
         let c_bit = match tee {
             Tee::Snp => boot::c_bit()?,
             Tee::Tdx => boot_td::can_run().map(|()| C_BIT)?,
+            Tee::Cove => return Err(no_riscv()),
         };
         let linux = KvmLinux::new()?;
         if linux.is_slow() {
@@ -78,6 +80,11 @@ impl fmt::Display for Engine {
             Self::Kvm { .. } => "KVM",
         })
     }
+}
+
+fn no_riscv() -> EngineError {
+    let text = "KVM runs guests of the machine's own kind, and a CoVE guest is a RISC-V one: leave --engine out, or give qemu";
+    EngineError::Missing(text.to_owned())
 }
 
 /// Why `auto` does not take this KVM.

@@ -8,12 +8,13 @@ use tsmsim_vmm::{
     loader::linux::{
         image::{ImageError, KernelImage},
         initramfs::{Added, GuestFiles},
-        modules::{ModuleDirectory, SNP_MODULES, TDX_MODULES},
+        modules::{COVE_MODULES, ModuleDirectory, SNP_MODULES, TDX_MODULES, Wanted},
+        riscv_image::RiscvKernel,
     },
 };
 use zerocopy::IntoBytes;
 
-use super::kernel::find;
+use super::kernel::{Processor, find};
 use crate::{
     args::{LinuxArgs, Tee},
     failure::Failure,
@@ -25,8 +26,68 @@ const INIT: Option<&[u8]> = Some(include_bytes!(concat!(env!("OUT_DIR"), "/guest
 #[cfg(not(embedded_linux_init))]
 const INIT: Option<&[u8]> = None;
 
-/// Whether these bytes are a Linux kernel: a bzImage, or an ELF image with Linux's banner.
+#[cfg(embedded_linux_init_riscv64)]
+const INIT_RISCV64: Option<&[u8]> =
+    Some(include_bytes!(concat!(env!("OUT_DIR"), "/guest-linux-riscv64.elf")));
+#[cfg(not(embedded_linux_init_riscv64))]
+const INIT_RISCV64: Option<&[u8]> = None;
+
+/// A kernel of one kind of processor.
+pub(crate) trait Kernel: Sized {
+    /// Which kernels are looked for.
+    const PROCESSOR: Processor;
+    /// The init program for it.
+    const INIT: Option<&'static [u8]>;
+
+    /// Reads a kernel, or says why it is none.
+    fn read(bytes: &[u8]) -> Result<Self, String>;
+
+    /// Its release, if it says one.
+    fn release(&self) -> Option<&str>;
+}
+
+impl Kernel for KernelImage {
+    const PROCESSOR: Processor = Processor::X86;
+    const INIT: Option<&'static [u8]> = INIT;
+
+    fn read(bytes: &[u8]) -> Result<Self, String> {
+        Self::read(bytes).map_err(|error| error.to_string())
+    }
+
+    fn release(&self) -> Option<&str> {
+        self.release()
+    }
+}
+
+impl Kernel for RiscvKernel {
+    const PROCESSOR: Processor = Processor::Riscv;
+    const INIT: Option<&'static [u8]> = INIT_RISCV64;
+
+    fn read(bytes: &[u8]) -> Result<Self, String> {
+        Self::read(bytes).map_err(|error| error.to_string())
+    }
+
+    fn release(&self) -> Option<&str> {
+        self.release()
+    }
+}
+
+impl Tee {
+    /// The modules that a guest's driver is made of.
+    const fn modules(self) -> &'static [Wanted<'static>] {
+        match self {
+            Self::Snp => &SNP_MODULES,
+            Self::Tdx => &TDX_MODULES,
+            Self::Cove => &COVE_MODULES,
+        }
+    }
+}
+
+/// Whether these bytes are a Linux kernel: a bzImage, an ELF image with Linux's banner, or an image for RISC-V.
 pub(crate) fn is_linux(bytes: &[u8]) -> bool {
+    if RiscvKernel::is_one(bytes) {
+        return true;
+    }
     match KernelImage::read(bytes) {
         Ok(kernel) => kernel.release().is_some(),
         // A damaged bzImage is told as such later.
@@ -36,31 +97,27 @@ pub(crate) fn is_linux(bytes: &[u8]) -> bool {
 }
 
 /// What a guest is booted with.
-pub(crate) struct Image {
-    kernel: KernelImage,
+pub(crate) struct Image<K = KernelImage> {
+    kernel: K,
     initrd: Vec<u8>,
     append: String,
     ram_size: u64,
     task: Vec<u8>,
 }
 
-impl Image {
+impl<K: Kernel> Image<K> {
     /// Reads and packs what the arguments name. The report is to carry `inblob`.
     pub(crate) fn new(args: &LinuxArgs, tee: Tee, inblob: &[u8; 64]) -> Result<Self, Failure> {
-        let Some(init) = INIT else {
+        let Some(init) = K::INIT else {
             let text = "this tsmsim was built without the init program of its guests: build it with `cargo xtask build`";
             return Err(Failure::Lacking(text.to_owned()));
         };
-        let found = find(args.kernel.as_deref(), args.modules.as_deref())?;
-        let kernel = KernelImage::read(&read_file(&found.image)?)
+        let found = find(K::PROCESSOR, args.kernel.as_deref(), args.modules.as_deref())?;
+        let kernel = K::read(&read_file(&found.image)?)
             .map_err(|error| Failure::Usage(format!("{}: {error}", found.image.display())))?;
-        let wanted = match tee {
-            Tee::Snp => &SNP_MODULES[..],
-            Tee::Tdx => &TDX_MODULES[..],
-        };
         let modules = match &found.modules {
             Some(directory) => ModuleDirectory::open(directory)
-                .and_then(|directory| directory.load(wanted))
+                .and_then(|directory| directory.load(tee.modules()))
                 .map_err(|error| Failure::Usage(error.to_string()))?,
             None => Vec::new(),
         };
@@ -90,7 +147,7 @@ impl Image {
     }
 
     /// The boot, without console and channel.
-    pub(crate) fn boot(&self) -> LinuxBoot<'_> {
+    pub(crate) fn boot(&self) -> LinuxBoot<'_, K> {
         LinuxBoot {
             append: &self.append,
             task: &self.task,

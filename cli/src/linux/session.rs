@@ -10,7 +10,11 @@ use std::{
 
 use tsmsim_abi::{snp::report::AttestationReport, tdx::report::TdReport};
 use tsmsim_evidence::Verdict;
-use tsmsim_simulator::{snp::platform::Platform, tdx::platform::TdxPlatform};
+use tsmsim_simulator::{
+    cove::{measure::InitialRegisters, platform::CovePlatform},
+    snp::platform::Platform,
+    tdx::platform::TdxPlatform,
+};
 use tsmsim_vmm::{
     cc::linux::{ConfidentialMachine, LinuxBoot, LinuxBootError, LinuxEnd, LinuxGuest, Sink},
     engine::EngineError,
@@ -19,7 +23,8 @@ use tsmsim_vmm::{
 use zerocopy::FromBytes;
 
 use crate::{
-    args::ScenarioArgs,
+    args::{EvidenceFormat, ScenarioArgs},
+    cove,
     failure::Failure,
     snp::{evidence::Evidence, platform::Certificates},
     tdx,
@@ -45,7 +50,7 @@ impl Session {
     }
 
     /// Connects console and channel.
-    pub(crate) fn connect<'a>(&self, boot: LinuxBoot<'a>, mut listener: Listener) -> LinuxBoot<'a> {
+    pub(crate) fn connect<'a, K>(&self, boot: LinuxBoot<'a, K>, mut listener: Listener) -> LinuxBoot<'a, K> {
         let shared = Arc::clone(&self.channel);
         let sink: Sink = Box::new(move |bytes| {
             let mut channel = shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,12 +129,31 @@ pub(crate) fn judge_tdx(
     Ok(Some(evidence.judge_launch(Some(measurement))))
 }
 
+/// The same for CoVE's evidence, in whichever form it is. The initial registers must be those that were predicted.
+pub(crate) fn judge_cove(
+    out: &Path,
+    platform: &CovePlatform,
+    scenario: ScenarioArgs,
+    inblob: &[u8; 64],
+    registers: &InitialRegisters,
+) -> Result<Option<Verdict>, Failure> {
+    let Ok(bytes) = fs::read(out.join("evidence.bin")) else { return Ok(None) };
+    let format = EvidenceFormat::of(&bytes);
+    let evidence = cove::evidence::Evidence::new(platform, format, bytes, inblob, scenario.cove()?)
+        .map_err(|error| Failure::because("issuing certificates", error))?;
+    evidence.write(out)?;
+    Ok(Some(evidence.judge_launch(Some(registers))))
+}
+
 impl From<LinuxBootError> for Failure {
     fn from(error: LinuxBootError) -> Self {
         match error {
-            LinuxBootError::Kernel(_) | LinuxBootError::Load(_) => Self::Usage(error.to_string()),
+            LinuxBootError::Kernel(_) | LinuxBootError::Load(_) | LinuxBootError::LoadTvm(_) => {
+                Self::Usage(error.to_string())
+            }
             LinuxBootError::Snp(tsmsim_vmm::cc::snp::SnpMachineError::Engine(error))
-            | LinuxBootError::Tdx(tsmsim_vmm::cc::tdx::TdMachineError::Engine(error)) => error.into(),
+            | LinuxBootError::Tdx(tsmsim_vmm::cc::tdx::TdMachineError::Engine(error))
+            | LinuxBootError::Cove(tsmsim_vmm::cc::cove::TvmMachineError::Engine(error)) => error.into(),
             _ => Self::because("booting the guest", error),
         }
     }

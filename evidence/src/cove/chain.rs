@@ -5,13 +5,13 @@ use super::{
     certificates::{self, Issuer},
 };
 use crate::{
-    Root, Verdict,
+    Root, TrustedRoot, Verdict,
     hex::hex,
     profile::{
         check_list_extensions, judge_list_fields, judge_list_signature, judge_revocation, open_certificate,
         open_list,
     },
-    snp::{TrustedRoot, carries_marker},
+    trust::carries_marker,
     x509::{Certificate, KnownKey, RevocationList, SignatureScheme, pem_blocks},
 };
 

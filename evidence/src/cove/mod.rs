@@ -17,7 +17,7 @@ mod registers;
 mod show;
 mod token;
 
-pub use crate::snp::TrustedRoot;
+pub use crate::TrustedRoot;
 pub use bundle::Bundle;
 pub use certificates::CertificateKind;
 pub use picture::svg;

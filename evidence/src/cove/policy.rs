@@ -2,7 +2,7 @@
 
 use tsmsim_abi::cove::{claims::MANUFACTURER_ID_SIZE, covh::TVM_IDENTITY_SIZE};
 
-use crate::{Timestamp, snp::TrustedRoot};
+use crate::{Timestamp, TrustedRoot};
 
 /// What is demanded. [`Policy::at`] demands what every TVM on a secured platform fulfils; set fields for more or for less.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -18,14 +18,13 @@ mod signature;
 mod table;
 mod values;
 
+pub use crate::TrustedRoot;
 pub use bundle::Bundle;
 pub use names::CertificateKind;
 pub use picture::svg;
-pub use policy::{Policy, TrustedRoot};
-pub use root::{SYNTHETIC_SERIAL_PREFIX, VENDOR_ROOTS, VendorRoot};
-pub(crate) use show::{
-    carries_marker, extension_meaning, extension_name, is_report, show_report, show_table, vendor_name,
-};
+pub use policy::Policy;
+pub use root::{VENDOR_ROOTS, VendorRoot};
+pub(crate) use show::{extension_meaning, extension_name, is_report, show_report, show_table, vendor_name};
 pub use table::{TableEntry, TableFault, read_table};
 
 use crate::Verdict;

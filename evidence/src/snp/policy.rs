@@ -2,37 +2,7 @@
 
 use tsmsim_abi::snp::tcb::TcbParts;
 
-use crate::files::to_der;
-use crate::{EvidenceError, Timestamp, x509::Certificate};
-
-/// Which roots are good enough.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub enum TrustedRoot {
-    /// The vendor's (AMD's, Intel's), known by fingerprint, or one that carries tsmsim's marker; [`Verdict::root`](crate::Verdict::root) says which.
-    #[default]
-    Recognised,
-    /// The vendor's only.
-    Vendor,
-    /// Exactly this certificate (DER).
-    Given(Vec<u8>),
-}
-
-impl TrustedRoot {
-    /// [`TrustedRoot::Given`] from a file's content, DER or PEM. `name` is the file's, for messages.
-    ///
-    /// # Errors
-    /// [`EvidenceError`] if it is not one certificate.
-    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, EvidenceError> {
-        let der = to_der(name, bytes)?;
-        match Certificate::read(&der) {
-            Ok(_) => Ok(Self::Given(der)),
-            Err(malformed) => Err(EvidenceError::NotACertificate {
-                name: name.to_owned(),
-                what: format!("not a certificate, which breaks off at {malformed}"),
-            }),
-        }
-    }
-}
+use crate::{Timestamp, TrustedRoot};
 
 /// What is demanded. [`Policy::at`] demands what every report of a production guest fulfils; set fields for more or for less.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -3,6 +3,7 @@
 use crate::{
     Root,
     hex::hex,
+    trust::carries_marker,
     x509::{Certificate, PublicKey},
 };
 
@@ -41,14 +42,6 @@ pub const VENDOR_ROOTS: [VendorRoot; 3] = [
     },
 ];
 
-/// The marker of synthetic hierarchies: the first octets of the serial number of ARK, ASK and ASVK.
-pub const SYNTHETIC_SERIAL_PREFIX: &[u8; 6] = b"tsmsim";
-
-/// Whether a certificate carries the marker.
-pub(crate) fn is_synthetic(certificate: &Certificate<'_>) -> bool {
-    certificate.serial_number.starts_with(SYNTHETIC_SERIAL_PREFIX)
-}
-
 /// The vendor's root with this key.
 pub(crate) fn vendor_root(key: &PublicKey<'_>) -> Option<&'static VendorRoot> {
     let fingerprint = key.fingerprint();
@@ -60,7 +53,7 @@ pub(crate) fn vendor_root(key: &PublicKey<'_>) -> Option<&'static VendorRoot> {
 pub(super) fn recognise(ark: &Certificate<'_>, given: bool) -> Root {
     match vendor_root(&ark.public_key) {
         Some(root) => Root::Vendor(root.name),
-        None if is_synthetic(ark) => Root::Synthetic,
+        None if carries_marker(ark) => Root::Synthetic,
         None if given => Root::Given,
         None => Root::Unknown,
     }

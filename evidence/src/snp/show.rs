@@ -209,11 +209,6 @@ pub(crate) fn extension_meaning(value: &[u8]) -> String {
     }
 }
 
-/// Whether a certificate is marked as synthetic.
-pub(crate) fn carries_marker(certificate: &Certificate<'_>) -> bool {
-    root::is_synthetic(certificate)
-}
-
 /// The vendor's root that has this key.
 pub(crate) fn vendor_name(key: &PublicKey<'_>) -> Option<&'static str> {
     root::vendor_root(key).map(|root| root.name)

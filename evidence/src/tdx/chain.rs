@@ -11,9 +11,8 @@ use super::{
     root::{describe, recognise},
 };
 use crate::{
-    Root, Verdict,
+    Root, TrustedRoot, Verdict,
     profile::open_certificate,
-    snp::TrustedRoot,
     x509::{Certificate, p256_point, pem_blocks},
 };
 

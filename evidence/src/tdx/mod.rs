@@ -40,7 +40,7 @@ pub(crate) use show::{is_collateral, is_quote, show_collateral, show_quote, show
 pub use status::TcbStatus;
 use tsmsim_abi::tdx::quote::Quote;
 
-pub use crate::snp::TrustedRoot;
+pub use crate::TrustedRoot;
 use crate::{Verdict, tdx::tcb::Reached};
 
 /// A verdict, and the TCB status that it was reached at.

@@ -3,7 +3,7 @@
 use tsmsim_abi::tdx::report::{Measurement, NUM_RTMRS};
 
 use super::TcbStatus;
-use crate::{Timestamp, snp::TrustedRoot};
+use crate::{Timestamp, TrustedRoot};
 
 /// What is demanded. [`Policy::at`] demands what every quote of a production TD fulfils; set fields for more or for less.
 #[derive(Clone, PartialEq, Eq, Debug)]

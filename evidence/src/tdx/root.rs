@@ -3,7 +3,7 @@
 use crate::{
     Root,
     hex::hex,
-    snp::carries_marker,
+    trust::carries_marker,
     x509::{Certificate, PublicKey},
 };
 

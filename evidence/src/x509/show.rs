@@ -6,11 +6,11 @@ use super::{
     Certificate, Extension, RevocationList,
     algorithm::{PublicKey, algorithm_name},
 };
-use crate::{Node, cove, snp, tdx, tree::printable};
+use crate::{Node, cove, snp, tdx, tree::printable, trust::carries_marker};
 
 pub(crate) fn show_certificate(certificate: &Certificate<'_>) -> Node {
     let holder = certificate.subject.common_name().map(printable).unwrap_or_default();
-    let synthetic = if snp::carries_marker(certificate) { " (tsmsim's synthetic marker)" } else { "" };
+    let synthetic = if carries_marker(certificate) { " (tsmsim's synthetic marker)" } else { "" };
     Node::group(
         "certificate",
         holder,

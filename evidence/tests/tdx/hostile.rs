@@ -6,29 +6,10 @@ use tsmsim_evidence::{
     tdx::{Bundle, Collateral, SgxExtension, replay, verify},
 };
 
-use super::{policy, sample, vector};
-
-fn bytes() -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec(any::<u8>(), 0..1600)
-}
-
-/// Genuine bytes with some of them overwritten, and cut or lengthened.
-fn damaged(file: &'static str) -> impl Strategy<Value = Vec<u8>> {
-    let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8);
-    (edits, any::<prop::sample::Index>(), 0..8_u8).prop_map(move |(edits, cut, how)| {
-        let mut bytes = vector(file);
-        for (index, value) in edits {
-            let at = index.index(bytes.len());
-            bytes[at] = value;
-        }
-        match how {
-            0 => bytes.truncate(cut.index(bytes.len())),
-            1 => bytes.push(how),
-            _ => {}
-        }
-        bytes
-    })
-}
+use super::{
+    damage::{bytes, damaged},
+    policy, sample, vector,
+};
 
 fn judge(bundle: &Bundle) -> bool {
     let verdict = verify(bundle, &policy());
@@ -52,7 +33,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_quotes(quote in damaged("tdx_quote")) {
+    fn damaged_quotes(quote in damaged(vector("tdx_quote"))) {
         let _ = (detect(&quote), show(&quote, None));
         let genuine = sample().quote;
         // Zeros may be put on, and taken off from what lies behind the quote.
@@ -63,13 +44,13 @@ proptest! {
     }
 
     #[test]
-    fn damaged_collateral(collateral in damaged("tdx_quote_collateral.json")) {
+    fn damaged_collateral(collateral in damaged(vector("tdx_quote_collateral.json"))) {
         let _ = (detect(&collateral), show(&collateral, None));
         let _ = judge(&Bundle { collateral: Some(collateral), ..sample() });
     }
 
     #[test]
-    fn damaged_logs(log in damaged("ccel_data.dat")) {
+    fn damaged_logs(log in damaged(vector("ccel_data.dat"))) {
         let _ = (detect(&log), show(&log, None), replay(&log));
     }
 }

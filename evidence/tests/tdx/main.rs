@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "only tests use this")]
 
+#[path = "../common/damage.rs"]
+mod damage;
 mod flips;
 mod genuine;
 mod hostile;

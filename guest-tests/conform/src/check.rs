@@ -23,6 +23,8 @@ pub(crate) const TREE: Need = 1 << 6;
 pub(crate) const EXTEND: Need = 1 << 7;
 /// A provider whose reports carry `inblob` in a place that the suite knows.
 pub(crate) const REPORT_DATA: Need = 1 << 8;
+/// The provider `cove_guest`.
+pub(crate) const COVE: Need = 1 << 9;
 
 /// How long a check may take, in seconds, unless it says otherwise.
 pub(crate) const SECONDS: u64 = 60;

@@ -31,6 +31,8 @@ pub(crate) enum Provider {
     Snp,
     /// `tdx_guest`.
     Tdx,
+    /// `cove_guest`: not in Linux, but a module of this project.
+    Cove,
     /// Another one, by its name.
     Other(String),
 }
@@ -116,7 +118,7 @@ impl Context {
     }
 
     /// What the report carries of `inblob`: SNP has it at 0x50 of the report; TDX in the quote's body, which begins
-    /// after a header of 48 bytes and, from version 5 on, six bytes of type and size.
+    /// after a header of 48 bytes and, from version 5 on, six bytes of type and size; CoVE as the challenge of the TVM token.
     pub(crate) fn report_data(&self, outblob: &[u8]) -> Outcome<[u8; 64]> {
         let offset = match (&self.provider, outblob.first()) {
             (Provider::Snp, _) => 0x50,
@@ -125,6 +127,7 @@ impl Context {
             (Provider::Tdx, version) => {
                 return failed("outblob", "a quote of version 4 or 5", format!("version {version:?}"));
             }
+            (Provider::Cove, _) => return challenge(outblob),
             (Provider::Other(name), _) => {
                 return skipped(format!("where reports of {name} have inblob is not known here"));
             }
@@ -137,6 +140,18 @@ impl Context {
                 format!("{} bytes", outblob.len()),
             ),
         }
+    }
+}
+
+/// The challenge of CoVE evidence of either format. In CBOR's deterministic order it is the first claim of the TVM token: its
+/// label, 10, is the only one that is not negative.
+fn challenge(outblob: &[u8]) -> Outcome<[u8; 64]> {
+    // Tag 61, a map of three to six claims, label 10, a byte string of 64.
+    let starts = |bytes: &&[u8]| matches!(bytes, [0xd8, 0x3d, 0xa3..=0xa6, 0x0a, 0x58, 0x40, ..]);
+    let token = (0..outblob.len()).filter_map(|start| outblob.get(start..)).find(starts);
+    match token.and_then(|token| token.get(6..)).and_then(|rest| rest.first_chunk()) {
+        Some(challenge) => Ok(*challenge),
+        None => failed("outblob", "a TVM token with a challenge", format!("{} bytes without", outblob.len())),
     }
 }
 

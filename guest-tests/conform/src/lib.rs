@@ -2,8 +2,8 @@
 //!
 //! It drives a mounted configfs-tsm through ordinary system calls and compares what it sees with what the kernel's source
 //! says: `drivers/virt/coco/tsm.c` (`guest/report.c` since Linux 6.16), `fs/configfs/`, the drivers `sev-guest` and
-//! `tdx-guest`, and the VFS above them. Each check names the function of the kernel that decides it. So the same program
-//! judges a real kernel and any imitation of one.
+//! `tdx-guest`, and the VFS above them; for CoVE, which Linux has no driver for, what this project's module says. Each check
+//! names the function of the kernel that decides it. So the same program judges a real kernel and any imitation of one.
 //!
 //! Each check runs in a process of its own: it may change user or mount namespace, and if it hangs it is killed and the
 //! suite goes on. Entries that a check makes are removed whatever happens.

@@ -62,6 +62,7 @@ fn look(entry: &Path) -> sys::Sys<(Provider, bool)> {
     let provider = match String::from_utf8_lossy(&text).trim_end() {
         "sev_guest" => Provider::Snp,
         "tdx_guest" => Provider::Tdx,
+        "cove_guest" => Provider::Cove,
         other => Provider::Other(other.to_owned()),
     };
     Ok((provider, sys::lstat(&entry.join("service_provider")).is_ok()))
@@ -71,7 +72,7 @@ fn device(provider: &Provider) -> PathBuf {
     PathBuf::from(match provider {
         Provider::Snp => "/dev/sev-guest",
         Provider::Tdx => "/dev/tdx_guest",
-        Provider::Other(_) => "/dev/null/none",
+        Provider::Cove | Provider::Other(_) => "/dev/null/none",
     })
 }
 

@@ -26,7 +26,7 @@ use nix::{
 
 use crate::{
     Status,
-    check::{Check, DEVICE, EXTEND, REPORT_DATA, ROOT, SERVICE, SLOW, SNP, TDX, TREE},
+    check::{COVE, Check, DEVICE, EXTEND, REPORT_DATA, ROOT, SERVICE, SLOW, SNP, TDX, TREE},
     context::{Context, Provider},
     outcome::{Outcome, Stop},
     sys,
@@ -50,11 +50,14 @@ fn excuse(context: &Context, check: &Check) -> Option<String> {
     let lacks = |need, condition: bool| check.needs & need != 0 && !condition;
     let snp = context.provider == Provider::Snp;
     let tdx = context.provider == Provider::Tdx;
+    let cove = context.provider == Provider::Cove;
     let reason = if lacks(SNP, snp) {
         "of the provider sev_guest".to_owned()
     } else if lacks(TDX, tdx) {
         "of the provider tdx_guest".to_owned()
-    } else if lacks(REPORT_DATA, snp || tdx) {
+    } else if lacks(COVE, cove) {
+        "of the provider cove_guest".to_owned()
+    } else if lacks(REPORT_DATA, snp || tdx || cove) {
         "what this provider reports is not known".to_owned()
     } else if lacks(SERVICE, context.service) {
         "entries have no attributes of a service provider; there is no SVSM".to_owned()

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nix::sys::termios::{self, SetArg};
+use nix::sys::termios::{self, ControlFlags, SetArg};
 use tsmsim_abi::guest_channel::{ExitStatus, FileHeader, FrameType, MAX_FRAME, MAX_PAYLOAD, encode};
 use zerocopy::IntoBytes;
 
@@ -132,7 +132,10 @@ fn serial_port(path: &str) -> io::Result<SerialPort> {
     // Fails with EIO where the driver found no such port.
     let mut settings = termios::tcgetattr(&file)?;
     termios::cfmakeraw(&mut settings);
-    termios::cfsetspeed(&mut settings, termios::BaudRate::B115200)?;
+    // Linux has the speed among the flags. The C library's function for it is one of those whose versions a static program cannot
+    // name on every processor.
+    settings.control_flags.remove(ControlFlags::CBAUD);
+    settings.control_flags.insert(ControlFlags::from_bits_retain(nix::libc::B115200));
     termios::tcsetattr(&file, SetArg::TCSANOW, &settings)?;
     Ok(SerialPort(file))
 }

@@ -57,9 +57,14 @@ pub(crate) fn run() -> ExitCode {
     println!("TAP version 14");
     println!("# kernel {}", text("/proc/sys/kernel/osrelease"));
     let provider = configfs(&mut checks, inblob);
+    if cfg!(target_arch = "riscv64") {
+        let name = provider.as_deref().unwrap_or_default();
+        checks.run("the provider is cove_guest", equal(name, "cove_guest"));
+    }
     match provider.as_deref() {
         Some("sev_guest") => sev_guest(&mut checks, inblob),
         Some("tdx_guest") => tdx_guest(&mut checks, inblob),
+        Some("cove_guest") => cove_guest(&mut checks, inblob),
         _ => {}
     }
     println!("1..{}", checks.number);
@@ -124,6 +129,7 @@ fn names(provider: &str) -> (&'static str, &'static str) {
     match provider {
         "sev_guest" => ("report.bin", "certs.bin"),
         "tdx_guest" => ("quote.bin", "auxblob.bin"),
+        "cove_guest" => ("evidence.bin", "auxblob.bin"),
         _ => ("outblob.bin", "auxblob.bin"),
     }
 }
@@ -159,6 +165,28 @@ fn sev_guest(checks: &mut Checks, inblob: [u8; 64]) {
     checks.run("SNP_GET_DERIVED_KEY gives the same key twice", keys.and_then(same));
     let extended = device.extended_report(inblob).map_err(problem("ioctl"));
     checks.run("SNP_GET_EXT_REPORT", extended.and_then(|(response, _)| good(&response)));
+}
+
+/// `cove_guest` has no device: all it knows is how long an inblob is.
+fn cove_guest(checks: &mut Checks, inblob: [u8; 64]) {
+    let entry = Path::new(REPORTS).join("tsmsim-cove");
+    if checks.run("another entry is made", fs::create_dir(&entry).map_err(problem("mkdir"))).is_none() {
+        return;
+    }
+    let write = |bytes: &[u8]| fs::write(entry.join("inblob"), bytes).map_err(problem("inblob"));
+    let read = || fs::read(entry.join("outblob")).map_err(problem("outblob"));
+    let short = inblob.get(..63).unwrap_or_default();
+    let refused = write(short).and_then(|()| match read() {
+        Err(_) => Ok(()),
+        Ok(blob) => Err(format!("{} bytes of evidence for 63 of a challenge", blob.len())),
+    });
+    checks.run("a challenge of 63 bytes is refused", refused);
+    let carries = write(&inblob).and_then(|()| read()).and_then(|blob| {
+        let found = blob.windows(inblob.len()).any(|window| window == inblob);
+        if found { Ok(()) } else { Err("it is not in the evidence".to_owned()) }
+    });
+    checks.run("the evidence carries the challenge", carries);
+    checks.run("the second entry is removed", fs::remove_dir(&entry).map_err(problem("rmdir")));
 }
 
 fn tdx_guest(checks: &mut Checks, inblob: [u8; 64]) {

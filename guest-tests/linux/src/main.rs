@@ -11,6 +11,7 @@ mod check;
 mod configuration;
 mod conform;
 mod device;
+mod line;
 mod out;
 mod prepare;
 mod reports;

@@ -13,6 +13,7 @@ use zerocopy::FromBytes;
 
 use crate::channel::Channel;
 use crate::configuration::{Configuration, Module};
+use crate::line;
 
 /// File systems that every guest has: type, where, options.
 const MOUNTS: [(&str, &str, MsFlags); 6] = [
@@ -62,7 +63,10 @@ fn mount_at(kind: &str, path: &str, flags: MsFlags) -> Result<(), String> {
 pub(crate) fn configuration(channel: &Channel) -> Result<Configuration, String> {
     let text = fs::read(CONFIGURATION).map_err(|error| format!("{CONFIGURATION}: {error}"))?;
     let configuration = Configuration::parse(&text)?;
-    if let Some(inblob) = inblob(Path::new(SETUP_DATA)) {
+    // Only an x86 kernel has setup_data.
+    let task =
+        if cfg!(target_arch = "x86_64") { setup_data(Path::new(SETUP_DATA)) } else { line::task(channel) };
+    if let Some(inblob) = task.as_deref().and_then(inblob) {
         fs::write(INBLOB, inblob).map_err(|error| format!("{INBLOB}: {error}"))?;
     }
     for module in &configuration.modules {
@@ -88,20 +92,23 @@ fn load(module: &Module) -> Result<(), String> {
     }
 }
 
-/// What the host wants in the report: the first task in the list of `setup_data`.
-fn inblob(list: &Path) -> Option<Vec<u8>> {
+/// The first task in the list of `setup_data`.
+fn setup_data(list: &Path) -> Option<Vec<u8>> {
     for entry in fs::read_dir(list).ok()?.flatten() {
         let kind = fs::read_to_string(entry.path().join("type")).unwrap_or_default();
         let digits = kind.trim().trim_start_matches("0x");
-        if u32::from_str_radix(digits, 16).ok() != Some(SetupDataType::TSMSIM_TASK.0) {
-            continue;
+        if u32::from_str_radix(digits, 16).ok() == Some(SetupDataType::TSMSIM_TASK.0) {
+            return fs::read(entry.path().join("data")).ok();
         }
-        let data = fs::read(entry.path().join("data")).ok()?;
-        let (task, _) = Task::read_from_prefix(&data).ok()?;
-        let length = usize::try_from(task.inblob_len.get()).ok()?;
-        return (task.magic == TASK_MAGIC).then(|| task.inblob.get(..length).map(<[u8]>::to_vec))?;
     }
     None
+}
+
+/// What the host wants in the report.
+fn inblob(task: &[u8]) -> Option<Vec<u8>> {
+    let (task, _) = Task::read_from_prefix(task).ok()?;
+    let length = usize::try_from(task.inblob_len.get()).ok()?;
+    (task.magic == TASK_MAGIC).then(|| task.inblob.get(..length).map(<[u8]>::to_vec))?
 }
 
 #[cfg(test)]
@@ -130,11 +137,12 @@ mod tests {
         task.inblob[..3].copy_from_slice(b"abc");
         fs::write(node.join("type"), kind).unwrap();
         fs::write(node.join("data"), task.as_bytes()).unwrap();
-        assert_eq!(inblob(directory.path()), expected);
+        let task = setup_data(directory.path());
+        assert_eq!(task.as_deref().and_then(inblob), expected);
     }
 
     #[test]
     fn no_task_without_a_list() {
-        assert_eq!(inblob(Path::new("/nowhere/at/all")), None);
+        assert_eq!(setup_data(Path::new("/nowhere/at/all")), None);
     }
 }

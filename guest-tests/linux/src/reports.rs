@@ -1,14 +1,13 @@
 //! Many reports in a row, for benchmarks: the loop through configfs, and the same loop over plain files.
 
 use std::{
-    fs, io,
+    env, fs, io,
     path::Path,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 const ENTRY: &str = "/sys/kernel/config/tsm/report/reports";
-const PLAIN: &str = "/tmp/reports";
 /// About the size of a report or quote.
 const PLAIN_SIZE: usize = 4096;
 
@@ -30,9 +29,10 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) -> ExitCode {
 }
 
 fn plain(count: u64) -> io::Result<Duration> {
-    fs::create_dir_all(PLAIN)?;
-    fs::write(Path::new(PLAIN).join("outblob"), [0; PLAIN_SIZE])?;
-    rounds(Path::new(PLAIN), count)
+    let directory = env::temp_dir().join("reports");
+    fs::create_dir_all(&directory)?;
+    fs::write(directory.join("outblob"), [0; PLAIN_SIZE])?;
+    rounds(&directory, count)
 }
 
 fn in_entry(entry: &Path, count: u64) -> io::Result<Duration> {
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn an_empty_report_is_none() {
-        let directory = std::env::temp_dir().join(format!("tsmsim-reports-{}", std::process::id()));
+        let directory = env::temp_dir().join(format!("tsmsim-reports-{}", std::process::id()));
         fs::create_dir(&directory).unwrap();
         fs::write(directory.join("outblob"), b"").unwrap();
         let empty = rounds(&directory, 1);

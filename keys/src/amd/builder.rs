@@ -1,39 +1,26 @@
 //! Hierarchies with something changed about them.
 
-use std::sync::Arc;
-
 use tsmsim_abi::snp::tcb::ProductLine;
 
 use super::{CertificateKind, Hierarchy};
-use crate::{CertificateDraft, CrlDraft, Seed};
+use crate::{CertificateDraft, CrlDraft, Seed, edits};
 
-type Edit<Draft> = Arc<dyn Fn(&mut Draft) + Send + Sync>;
-
-/// The changes to a hierarchy, applied in the order they were given.
+/// The changes to a hierarchy.
 #[derive(Clone, Default)]
 pub(super) struct Edits {
-    certificates: Vec<(CertificateKind, Edit<CertificateDraft>)>,
-    crl: Vec<Edit<CrlDraft>>,
+    pub(super) certificates: edits::Edits<CertificateKind, CertificateDraft>,
+    pub(super) crls: edits::Edits<(), CrlDraft>,
 }
 
 impl Edits {
     /// Whether a certificate comes out as it would without any edits: nothing changed about it or what is above it.
     pub(super) fn spare(&self, kind: CertificateKind) -> bool {
-        let touched = |kind| self.certificates.iter().any(|(edited, _)| *edited == kind);
-        !touched(kind) && !touched(CertificateKind::Ark) && !touched(kind.issuer())
+        ![kind, kind.issuer(), CertificateKind::Ark].into_iter().any(|kind| self.certificates.touch(kind))
     }
 
     /// The same of the revocation list.
     pub(super) fn spare_crl(&self) -> bool {
-        self.crl.is_empty() && self.spare(CertificateKind::Ark)
-    }
-
-    pub(super) fn apply(&self, kind: CertificateKind, draft: &mut CertificateDraft) {
-        self.certificates.iter().filter(|(edited, _)| *edited == kind).for_each(|(_, edit)| edit(draft));
-    }
-
-    pub(super) fn apply_crl(&self, draft: &mut CrlDraft) {
-        self.crl.iter().for_each(|edit| edit(draft));
+        !self.crls.touch(()) && self.spare(CertificateKind::Ark)
     }
 }
 
@@ -58,14 +45,14 @@ impl HierarchyBuilder {
         kind: CertificateKind,
         edit: impl Fn(&mut CertificateDraft) + Send + Sync + 'static,
     ) -> Self {
-        self.edits.certificates.push((kind, Arc::new(edit)));
+        self.edits.certificates.add(kind, edit);
         self
     }
 
     /// Changes every revocation list before it is signed.
     #[must_use]
     pub fn edit_crl(mut self, edit: impl Fn(&mut CrlDraft) + Send + Sync + 'static) -> Self {
-        self.edits.crl.push(Arc::new(edit));
+        self.edits.crls.add((), edit);
         self
     }
 

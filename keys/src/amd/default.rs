@@ -89,8 +89,12 @@ pub fn regenerated_files() -> Result<Vec<DefaultFile>, KeysError> {
         files.push(DefaultFile { path: format!("{directory}/crl.der"), bytes: crl.der().to_vec() });
     }
     files.push(DefaultFile { path: "FINGERPRINTS".to_owned(), bytes: fingerprints.into_bytes() });
-    let fingerprints = crate::intel::fingerprints()?;
-    files.push(DefaultFile { path: "intel/FINGERPRINTS".to_owned(), bytes: fingerprints.into_bytes() });
+    for (directory, fingerprints) in
+        [("intel", crate::intel::fingerprints()?), ("cove", crate::cove::fingerprints()?)]
+    {
+        let path = format!("{directory}/FINGERPRINTS");
+        files.push(DefaultFile { path, bytes: fingerprints.into_bytes() });
+    }
     Ok(files)
 }
 
@@ -106,7 +110,7 @@ pub(crate) fn certificate_line(path: &str, certificate: &Certificate) -> Result<
 /// [`KeysError::Io`] when a file cannot be written; [`KeysError`] when a library fails.
 pub fn regenerate_default(directory: &Path) -> Result<(), KeysError> {
     let lines = ProductLine::ALL.map(|line| line.name().to_lowercase());
-    for name in lines.iter().map(String::as_str).chain(["intel"]) {
+    for name in lines.iter().map(String::as_str).chain(["intel", "cove"]) {
         let path = directory.join(name);
         std::fs::create_dir_all(&path).map_err(|source| KeysError::Io { path, source })?;
     }

@@ -131,7 +131,7 @@ impl Hierarchy {
         let mut crl = CrlDraft::new(ark.subject(), signer)?;
         crl.extensions = vec![authority_key(key_identifier(ark.public_key())?)?, crl_number(number)?];
         revoked.iter().for_each(|serial| crl.revoke(serial));
-        self.inner.edits.apply_crl(&mut crl);
+        self.inner.edits.crls.apply((), &mut crl);
         crl.sign()
     }
 
@@ -192,7 +192,7 @@ impl Hierarchy {
                 _ => Some((self.ark()?, self.key(CertificateKind::Ark)?)),
             };
             let mut draft = draft::authority(kind, *line, self.key(kind)?, issuer)?;
-            edits.apply(kind, &mut draft);
+            edits.certificates.apply(kind, &mut draft);
             draft.sign()
         })
     }
@@ -211,7 +211,7 @@ impl Hierarchy {
         let key = EcdsaP384Key::generate(seed, label)?;
         let issuer = (self.issuer_of(kind)?, self.key(kind.issuer())?);
         let mut draft = draft::endorsement(*line, holder, tcb, key.public_key()?, issuer)?;
-        edits.apply(kind, &mut draft);
+        edits.certificates.apply(kind, &mut draft);
         Ok(EndorsementKey { kind, tcb, key: Arc::new(key), certificate: draft.sign()? })
     }
 }

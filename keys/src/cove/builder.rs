@@ -1,27 +1,13 @@
 //! Hierarchies with something changed about them.
 
-use std::sync::Arc;
-
 use super::{CertificateKind, Hierarchy};
-use crate::{CertificateDraft, CrlDraft, Seed};
+use crate::{CertificateDraft, CrlDraft, Seed, edits};
 
-type Edit<Draft> = Arc<dyn Fn(&mut Draft) + Send + Sync>;
-
-/// The changes to a hierarchy, applied in the order they were given.
+/// The changes to a hierarchy.
 #[derive(Clone, Default)]
 pub(super) struct Edits {
-    certificates: Vec<(CertificateKind, Edit<CertificateDraft>)>,
-    crls: Vec<Edit<CrlDraft>>,
-}
-
-impl Edits {
-    pub(super) fn certificate(&self, kind: CertificateKind, draft: &mut CertificateDraft) {
-        self.certificates.iter().filter(|(edited, _)| *edited == kind).for_each(|(_, edit)| edit(draft));
-    }
-
-    pub(super) fn crl(&self, draft: &mut CrlDraft) {
-        self.crls.iter().for_each(|edit| edit(draft));
-    }
+    pub(super) certificates: edits::Edits<CertificateKind, CertificateDraft>,
+    pub(super) crls: edits::Edits<(), CrlDraft>,
 }
 
 /// Makes hierarchies whose certificates and lists differ in any way wanted.
@@ -43,14 +29,14 @@ impl HierarchyBuilder {
         kind: CertificateKind,
         edit: impl Fn(&mut CertificateDraft) + Send + Sync + 'static,
     ) -> Self {
-        self.edits.certificates.push((kind, Arc::new(edit)));
+        self.edits.certificates.add(kind, edit);
         self
     }
 
     /// Changes every revocation list before it is signed.
     #[must_use]
     pub fn edit_crl(mut self, edit: impl Fn(&mut CrlDraft) + Send + Sync + 'static) -> Self {
-        self.edits.crls.push(Arc::new(edit));
+        self.edits.crls.add((), edit);
         self
     }
 

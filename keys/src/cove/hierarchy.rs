@@ -2,19 +2,13 @@
 
 use std::sync::{Arc, OnceLock};
 
-use const_oid::db::rfc5280::ID_CE_CRL_REASONS;
-use der::Tag;
-use der::asn1::{Any, OctetString};
+use der::asn1::OctetString;
 
 use super::builder::{Edits, HierarchyBuilder};
 use super::draft::{self, Issuer, TvmCertificate};
 use super::{AttestationKey, CertificateKind, Device, DeviceIdentity, KeyAlgorithm};
-use crate::certificate::extension;
 use crate::profile::get_or_try_init;
 use crate::{Certificate, Crl, CrlDraft, EcdsaP256Key, KeysError, Seed};
-
-/// `keyCompromise` of `CRLReason`, RFC 5280 section 5.3.1.
-const KEY_COMPROMISE: u8 = 1;
 
 /// The hierarchy of one seed. Cheap to clone: clones share the root.
 #[derive(Clone)]
@@ -105,7 +99,7 @@ impl Hierarchy {
         get_or_try_init(&self.inner.root, || {
             let key = self.root_key()?;
             let mut draft = draft::root(key.public_key()?, key.signer())?;
-            self.inner.edits.certificate(CertificateKind::Root, &mut draft);
+            self.inner.edits.certificates.apply(CertificateKind::Root, &mut draft);
             draft.sign()
         })
     }
@@ -151,7 +145,7 @@ impl Hierarchy {
         issuer: Issuer<'_>,
     ) -> Result<Certificate, KeysError> {
         let mut draft = draft::layer(kind, key.id(), key.spki()?, issuer)?;
-        self.inner.edits.certificate(kind, &mut draft);
+        self.inner.edits.certificates.apply(kind, &mut draft);
         draft.sign()
     }
 
@@ -162,7 +156,7 @@ impl Hierarchy {
     pub fn tvm(&self, chain: &Chain, spec: TvmCertificate) -> Result<Certificate, KeysError> {
         let key = chain.tsm_key();
         let mut draft = draft::tvm(spec, key.id(), issued_by(chain.tsm(), key)?)?;
-        self.inner.edits.certificate(CertificateKind::Tvm, &mut draft);
+        self.inner.edits.certificates.apply(CertificateKind::Tvm, &mut draft);
         draft.sign()
     }
 
@@ -176,12 +170,8 @@ impl Hierarchy {
         let root = self.root()?;
         let mut crl = CrlDraft::new(root.subject(), self.root_key()?.signer())?;
         crl.extensions = draft::crl_extensions(root, number)?;
-        revoked.iter().for_each(|serial| crl.revoke(serial));
-        for entry in &mut crl.revoked {
-            let reason = Any::new(Tag::Enumerated, [KEY_COMPROMISE])?;
-            entry.extensions = vec![extension(ID_CE_CRL_REASONS, false, &reason)?];
-        }
-        self.inner.edits.crl(&mut crl);
+        revoked.iter().try_for_each(|serial| crl.revoke_compromised(serial))?;
+        self.inner.edits.crls.apply((), &mut crl);
         crl.sign()
     }
 }

@@ -46,12 +46,25 @@ mod draft;
 mod hierarchy;
 mod key;
 
+use crate::amd::certificate_line;
 pub use crate::profile::SYNTHETIC_SERIAL_PREFIX;
+use crate::{KeysError, Seed};
 pub use builder::HierarchyBuilder;
 pub use dice::{Cdi, Device, DeviceIdentity};
 pub use draft::TvmCertificate;
 pub use hierarchy::{Chain, Hierarchy};
 pub use key::{AttestationKey, CdiId, KeyAlgorithm};
+
+/// The fingerprints of the default seed's root, one line: a name, SHA-256 of the certificate, SHA-256 of its
+/// `SubjectPublicKeyInfo`. Whoever meets it has met worthless evidence. The certificate itself is not committed: a P-256 key
+/// takes no time to derive.
+pub const DEFAULT_FINGERPRINTS: &str = include_str!("../../default/cove/FINGERPRINTS");
+
+/// What is to stand in [`DEFAULT_FINGERPRINTS`].
+pub(crate) fn fingerprints() -> Result<String, KeysError> {
+    let path = format!("cove/{}", CertificateKind::Root.name());
+    certificate_line(&path, Hierarchy::new(&Seed::DEFAULT).root()?)
+}
 
 /// The certificates of a hierarchy.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -96,8 +109,8 @@ impl Scenario {
     /// The root's revocation list for a device.
     ///
     /// # Errors
-    /// [`KeysError`](crate::KeysError) when a library fails.
-    pub fn crl(self, hierarchy: &Hierarchy, device: &Device) -> Result<crate::Crl, crate::KeysError> {
+    /// [`KeysError`] when a library fails.
+    pub fn crl(self, hierarchy: &Hierarchy, device: &Device) -> Result<crate::Crl, KeysError> {
         match self {
             Self::Sound => hierarchy.crl(1, &[]),
             Self::RevokedRot => {

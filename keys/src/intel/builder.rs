@@ -1,37 +1,15 @@
 //! Hierarchies with something changed about them.
 
-use std::sync::Arc;
-
 use super::{CertificateKind, CrlKind, Hierarchy, JsonDraft, QeIdentity, TcbInfo};
-use crate::{CertificateDraft, CrlDraft, Seed};
+use crate::{CertificateDraft, CrlDraft, Seed, edits};
 
-type Edit<Draft> = Arc<dyn Fn(&mut Draft) + Send + Sync>;
-
-/// The changes to a hierarchy, applied in the order they were given.
+/// The changes to a hierarchy.
 #[derive(Clone, Default)]
 pub(super) struct Edits {
-    certificates: Vec<(CertificateKind, Edit<CertificateDraft>)>,
-    crls: Vec<(CrlKind, Edit<CrlDraft>)>,
-    tcb_info: Vec<Edit<JsonDraft<TcbInfo>>>,
-    qe_identity: Vec<Edit<JsonDraft<QeIdentity>>>,
-}
-
-impl Edits {
-    pub(super) fn certificate(&self, kind: CertificateKind, draft: &mut CertificateDraft) {
-        self.certificates.iter().filter(|(edited, _)| *edited == kind).for_each(|(_, edit)| edit(draft));
-    }
-
-    pub(super) fn crl(&self, kind: CrlKind, draft: &mut CrlDraft) {
-        self.crls.iter().filter(|(edited, _)| *edited == kind).for_each(|(_, edit)| edit(draft));
-    }
-
-    pub(super) fn tcb_info(&self, draft: &mut JsonDraft<TcbInfo>) {
-        self.tcb_info.iter().for_each(|edit| edit(draft));
-    }
-
-    pub(super) fn qe_identity(&self, draft: &mut JsonDraft<QeIdentity>) {
-        self.qe_identity.iter().for_each(|edit| edit(draft));
-    }
+    pub(super) certificates: edits::Edits<CertificateKind, CertificateDraft>,
+    pub(super) crls: edits::Edits<CrlKind, CrlDraft>,
+    pub(super) tcb_info: edits::Edits<(), JsonDraft<TcbInfo>>,
+    pub(super) qe_identity: edits::Edits<(), JsonDraft<QeIdentity>>,
 }
 
 /// Makes hierarchies whose certificates, lists and collateral differ from Intel's in any way wanted.
@@ -54,21 +32,21 @@ impl HierarchyBuilder {
         kind: CertificateKind,
         edit: impl Fn(&mut CertificateDraft) + Send + Sync + 'static,
     ) -> Self {
-        self.edits.certificates.push((kind, Arc::new(edit)));
+        self.edits.certificates.add(kind, edit);
         self
     }
 
     /// Changes every revocation list of a kind before it is signed.
     #[must_use]
     pub fn edit_crl(mut self, kind: CrlKind, edit: impl Fn(&mut CrlDraft) + Send + Sync + 'static) -> Self {
-        self.edits.crls.push((kind, Arc::new(edit)));
+        self.edits.crls.add(kind, edit);
         self
     }
 
     /// Changes every TCB info before it is written and signed.
     #[must_use]
     pub fn edit_tcb_info(mut self, edit: impl Fn(&mut JsonDraft<TcbInfo>) + Send + Sync + 'static) -> Self {
-        self.edits.tcb_info.push(Arc::new(edit));
+        self.edits.tcb_info.add((), edit);
         self
     }
 
@@ -78,7 +56,7 @@ impl HierarchyBuilder {
         mut self,
         edit: impl Fn(&mut JsonDraft<QeIdentity>) + Send + Sync + 'static,
     ) -> Self {
-        self.edits.qe_identity.push(Arc::new(edit));
+        self.edits.qe_identity.add((), edit);
         self
     }
 

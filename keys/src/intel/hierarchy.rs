@@ -2,21 +2,13 @@
 
 use std::sync::{Arc, OnceLock};
 
-use const_oid::db::rfc5280::ID_CE_CRL_REASONS;
-use der::Tag;
-use der::asn1::Any;
-
 use super::builder::{Edits, HierarchyBuilder};
 use super::{
     CertificateKind, CrlKind, JsonDraft, PckCa, PckKey, PlatformIdentity, QeIdentitySpec, QuoteCollateral,
     SignedJson, TcbInfoSpec, draft,
 };
-use crate::certificate::extension;
 use crate::profile::get_or_try_init;
 use crate::{Certificate, Crl, CrlDraft, EcdsaP256Key, KeysError, Seed};
-
-/// `keyCompromise` of `CRLReason`, RFC 5280 section 5.3.1: the reason of every entry in Intel's lists.
-const KEY_COMPROMISE: u8 = 1;
 
 /// The hierarchy of one seed. Cheap to clone: clones share keys and certificates.
 ///
@@ -121,7 +113,7 @@ impl Hierarchy {
         let ca = platform.ca();
         let issuer = self.pck_ca(ca)?;
         let mut draft = draft::pck(platform, key.public_key()?, issuer, self.key(ca.kind())?.signer())?;
-        edits.certificate(CertificateKind::Pck, &mut draft);
+        edits.certificates.apply(CertificateKind::Pck, &mut draft);
         let certificate = draft.sign()?;
         let chain = certificate.pem() + &self.pck_crl_issuer_chain(ca)?;
         Ok(PckKey { platform: platform.clone(), key: Arc::new(key), certificate, chain })
@@ -163,12 +155,8 @@ impl Hierarchy {
         let certificate = self.authority(issuer)?;
         let mut crl = CrlDraft::new(certificate.subject(), self.key(issuer)?.signer())?;
         crl.extensions = draft::crl_extensions(certificate, number)?;
-        revoked.iter().for_each(|serial| crl.revoke(serial));
-        for entry in &mut crl.revoked {
-            let reason = Any::new(Tag::Enumerated, [KEY_COMPROMISE])?;
-            entry.extensions = vec![extension(ID_CE_CRL_REASONS, false, &reason)?];
-        }
-        self.inner.edits.crl(kind, &mut crl);
+        revoked.iter().try_for_each(|serial| crl.revoke_compromised(serial))?;
+        self.inner.edits.crls.apply(kind, &mut crl);
         crl.sign()
     }
 
@@ -178,7 +166,7 @@ impl Hierarchy {
     /// As [`root`](Self::root), and [`KeysError::Json`].
     pub fn tcb_info(&self, spec: &TcbInfoSpec) -> Result<SignedJson, KeysError> {
         let mut draft = self.json(spec.body())?;
-        self.inner.edits.tcb_info(&mut draft);
+        self.inner.edits.tcb_info.apply((), &mut draft);
         draft.sign("tcbInfo")
     }
 
@@ -188,7 +176,7 @@ impl Hierarchy {
     /// As [`root`](Self::root), and [`KeysError::Json`].
     pub fn qe_identity(&self, spec: &QeIdentitySpec) -> Result<SignedJson, KeysError> {
         let mut draft = self.json(spec.body())?;
-        self.inner.edits.qe_identity(&mut draft);
+        self.inner.edits.qe_identity.apply((), &mut draft);
         draft.sign("enclaveIdentity")
     }
 
@@ -251,7 +239,7 @@ impl Hierarchy {
             let public_key = self.key(kind)?.public_key()?;
             let signer = self.key(CertificateKind::Root)?.signer();
             let mut draft = draft::certificate(kind, public_key, issuer, signer)?;
-            self.inner.edits.certificate(kind, &mut draft);
+            self.inner.edits.certificates.apply(kind, &mut draft);
             draft.sign()
         })
     }

@@ -59,14 +59,14 @@ pub(super) fn covh<T>(
     result
 }
 
-/// `sbi_covh_get_tsm_info`: what the TSM says of itself. The implementation ID is none of the reserved ones.
+/// `sbi_covh_get_tsm_info`: what the TSM says of itself. The implementation ID is none of the reserved ones. AIA is not
+/// among the capabilities: COVI has no model.
 #[must_use]
 pub fn tsm_info(platform: &CovePlatform) -> TsmInfo {
     let capabilities = TsmCapabilities::new()
         .with_promote_tvm(true)
         .with_attestation_local(true)
-        .with_attestation_remote(true)
-        .with_aia(true);
+        .with_attestation_remote(true);
     TsmInfo {
         tsm_state: TsmState::READY.0.into(),
         tsm_impl_id: u32::from_le_bytes(*b"tsms").into(),

@@ -1,5 +1,5 @@
 use rstest::rstest;
-use tsmsim_abi::cove::{claims::register, tap::TapHeader};
+use tsmsim_abi::cove::{claims::register, covg::CovgFid, tap::TapHeader};
 use tsmsim_keys::Seed;
 
 use super::*;
@@ -8,6 +8,7 @@ use crate::cove::{
     machine::HostConfig,
     platform::CovePlatformConfig,
     promote::PromotePlan,
+    registers::Registers,
 };
 
 const RAM: u64 = 0x2_0000;
@@ -137,6 +138,52 @@ fn pages_go_by_invalidate_fence_remove() {
     assert_eq!(tvm.invalidate_pages(0, u64::MAX - 0xfff, &mut env), ADDRESS);
 }
 
+/// What takes the place of a page is other memory: neither the TVM nor the host sees what was there.
+#[test]
+fn what_is_removed_is_lost() {
+    let mut world = world();
+    let mut tvm = tvm(&mut world);
+    tvm.create_vcpu(0, &mut world.env().0).unwrap();
+    tvm.finalize(&platform(), [0; 2], None, &mut world.env().0).unwrap();
+    tvm.add_zero_page(0x1000, &mut world.env().0).unwrap();
+    world.memory.write(0x1000, &[5; 8192]).unwrap();
+    let contents = |world: &World| {
+        [0x1000, 0x2000].map(|gpa| {
+            let mut byte = [0];
+            world.memory.read(gpa, &mut byte).unwrap();
+            byte[0]
+        })
+    };
+    let (mut env, _) = world.env();
+    tvm.invalidate_pages(0x1000, 0x1000, &mut env).unwrap();
+    tvm.fence(&mut env).unwrap();
+    tvm.validate_pages(0x1000, 0x1000, &mut env).unwrap();
+    assert_eq!(contents(&world), [5, 5]);
+    let (mut env, _) = world.env();
+    tvm.invalidate_pages(0x1000, 0x1000, &mut env).unwrap();
+    tvm.fence(&mut env).unwrap();
+    tvm.remove_pages(0x1000, 0x1000, &mut env).unwrap();
+    tvm.add_zero_page(0x1000, &mut env).unwrap();
+    assert_eq!(contents(&world), [0, 5]);
+}
+
+#[test]
+fn a_tvm_that_is_gone_converts_nothing() {
+    let mut world = world();
+    let mut tvm = tvm(&mut world);
+    world.memory.write(0x1000, &[5]).unwrap();
+    let (mut env, _) = world.env();
+    tvm.create_vcpu(0, &mut env).unwrap();
+    tvm.finalize(&platform(), [0; 2], None, &mut env).unwrap();
+    let mut registers = Registers::covg(CovgFid::SHARE_MEMORY_REGION, &[0x1000, 0x1000]);
+    tvm.ecall(&platform(), 0, &mut registers, &mut env);
+    tvm.destroy(&mut env).unwrap();
+    assert_eq!(tvm.complete_conversion(0, &mut env), Err(SbiError::FAILED));
+    let mut byte = [0];
+    world.memory.read(0x1000, &mut byte).unwrap();
+    assert_eq!(byte, [5]);
+}
+
 fn plan() -> PromotePlan {
     PromotePlan {
         ram: std::iter::once(0..RAM).collect(),
@@ -183,7 +230,7 @@ fn with_tap(change: impl Fn(&mut Vec<u8>, &mut World)) -> Result<InProcessTvmGue
 fn the_secret_is_for_the_tvm_that_the_tap_names() {
     let mut guest = with_tap(|_, _| ()).unwrap();
     assert_eq!(guest.secret().unwrap(), b"for this TVM only");
-    let small = guest.call(tsmsim_abi::cove::covg::CovgFid::RETRIEVE_SECRET, &[0x1000, 16]);
+    let small = guest.call(CovgFid::RETRIEVE_SECRET, &[0x1000, 16]);
     assert!(matches!(small, Err(TvmGuestError::Sbi { error: SbiError::INVALID_PARAM, .. })));
 }
 
@@ -204,8 +251,10 @@ fn another_tap_or_tvm(#[case] change: fn(&mut Vec<u8>, &mut World)) {
 fn the_tsm_says_what_it_can() {
     let info = tsm_info(&platform());
     let capabilities = TsmCapabilities::from(info.tsm_capabilities.get());
-    assert!(
-        capabilities.promote_tvm() && capabilities.attestation_remote() && !capabilities.memory_allocation()
-    );
+    let expected = TsmCapabilities::new()
+        .with_promote_tvm(true)
+        .with_attestation_local(true)
+        .with_attestation_remote(true);
+    assert_eq!(capabilities, expected);
     assert_eq!((info.tsm_state.get(), info.tvm_max_vcpus.get()), (TsmState::READY.0, 64));
 }

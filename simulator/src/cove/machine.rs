@@ -2,7 +2,11 @@
 
 use std::ops::Range;
 
-use tsmsim_abi::cove::{covh::TVM_IDENTITY_SIZE, sbi::SbiError};
+use tsmsim_abi::cove::{
+    covg::CovgFid,
+    covh::TVM_IDENTITY_SIZE,
+    sbi::{FunctionId, SbiError},
+};
 
 use super::{
     PAGE_SIZE,
@@ -134,12 +138,8 @@ impl Machine {
                 Outcome::Done => return Action::Resume,
                 Outcome::Forward => return Action::Forward,
                 Outcome::Convert(conversion) => {
-                    registers.set(self.convert(vcpu, &conversion, env));
-                    let [.., a6, _] = registers.0;
-                    let fid = tsmsim_abi::cove::sbi::FunctionId::from(a6).fid().into();
-                    let error = registers.error();
-                    env.journal.record(Event::Cove(CoveEvent::Covg { vcpu, fid, error }));
-                    return Action::Resume;
+                    let result = self.convert(vcpu, &conversion, env);
+                    return end(vcpu, registers, result, env);
                 }
                 Outcome::PageFault { gpa } => {
                     if self.map(gpa, env).is_err() {
@@ -148,8 +148,8 @@ impl Machine {
                 }
             }
         }
-        registers.set(Err(SbiError::INVALID_ADDRESS));
-        Action::Resume
+        self.tvm.abandon_call(vcpu);
+        end(vcpu, registers, Err(SbiError::INVALID_ADDRESS), env)
     }
 
     /// The host maps a page that the TVM uses.
@@ -209,4 +209,14 @@ impl Machine {
     pub const fn tvm_mut(&mut self) -> &mut Tvm {
         &mut self.tvm
     }
+}
+
+/// The end of a COVG call to which the host contributed.
+fn end(vcpu: usize, registers: &mut Registers, result: Result<u64, SbiError>, env: &mut Env<'_>) -> Action {
+    let [.., a6, _] = registers.0;
+    registers.set(result);
+    let fid = CovgFid(FunctionId::from(a6).fid());
+    let error = registers.error();
+    env.journal.record(Event::Cove(CoveEvent::Covg { vcpu, fid, error }));
+    Action::Resume
 }

@@ -1,11 +1,14 @@
 //! COVH: the functions that change a TVM's memory while it runs.
 
+use std::ops::Range;
+
 use tsmsim_abi::cove::{
     covh::{CovhFid, TvmState},
     sbi::SbiError,
 };
 
 use super::{
+    PAGE_SIZE,
     build::{PAGE, covh, ensure, violation},
     event::{CoveEvent, Violation},
     regions::{PageState, RegionKind, is_aligned, range},
@@ -13,9 +16,18 @@ use super::{
 };
 use crate::{env::Env, journal::Event};
 
+/// Makes pages zero. A region may reach beyond memory; nothing is lost there.
+fn clear(range: Range<u64>, env: &mut Env<'_>) {
+    for gpa in range.step_by(PAGE_SIZE) {
+        if env.memory.write(gpa, &[0; PAGE_SIZE]).is_err() {
+            break;
+        }
+    }
+}
+
 impl Tvm {
     /// `sbi_covh_add_tvm_zero_pages`, one page of 4 KiB. What lies there stays: memory is zero before a TVM runs, and is zeroed
-    /// when it is converted.
+    /// when it is removed or converted.
     ///
     /// # Errors
     /// `INVALID_PARAM` for a TVM that is not final; `INVALID_ADDRESS` for an address that is not aligned, not in a confidential
@@ -100,32 +112,34 @@ impl Tvm {
         })
     }
 
-    /// `sbi_covh_tvm_remove_pages`.
+    /// `sbi_covh_tvm_remove_pages`. What was in the TVM's own pages is lost: what takes their place is other memory.
     ///
     /// # Errors
     /// As [`invalidate_pages`](Self::invalidate_pages), if any page is not invalidated and fenced.
     pub fn remove_pages(&mut self, gpa: u64, len: u64, env: &mut Env<'_>) -> Result<(), SbiError> {
         covh(env, CovhFid::TVM_REMOVE_PAGES, |env| {
-            self.transition([gpa, len], &[PageState::Fenced], PageState::Absent, env)
+            self.transition([gpa, len], &[PageState::Fenced], PageState::Absent, env)?;
+            for page in (gpa..gpa.saturating_add(len)).step_by(PAGE_SIZE) {
+                if self.regions.kind(&(page..page + PAGE)) == Some(RegionKind::Confidential) {
+                    clear(page..page + PAGE, env);
+                }
+            }
+            Ok(())
         })
     }
 
     /// The end of share or unshare: the kind changes, what was there is lost, the vCPU can run.
     ///
     /// # Errors
-    /// `FAILED` if the vCPU waits for nothing, or pages are still mapped.
+    /// `FAILED` if the vCPU waits for nothing, pages are still mapped, or the TVM is gone.
     pub fn complete_conversion(&mut self, vcpu: usize, env: &mut Env<'_>) -> Result<(), SbiError> {
+        ensure(!self.destroyed, SbiError::FAILED)?;
         let vcpu = self.vcpus.get_mut(vcpu).ok_or(SbiError::FAILED)?;
         let conversion = vcpu.conversion.as_ref().ok_or(SbiError::FAILED)?;
         ensure(self.regions.present(&conversion.range).is_empty(), SbiError::FAILED)?;
         let (range, to) = (conversion.range.clone(), conversion.to);
         vcpu.conversion = None;
-        for gpa in range.clone().step_by(super::PAGE_SIZE) {
-            // A region may reach beyond memory; nothing is lost there.
-            if env.memory.write(gpa, &[0; super::PAGE_SIZE]).is_err() {
-                break;
-            }
-        }
+        clear(range.clone(), env);
         self.regions.define(&range, to);
         env.journal.record(Event::Cove(CoveEvent::Converted { range, to }));
         Ok(())

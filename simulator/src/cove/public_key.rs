@@ -61,7 +61,9 @@ impl PublicKey {
     /// # Errors
     /// [`EvidenceError`] when it does not encode.
     pub fn of(key: &AttestationKey) -> Result<Self, EvidenceError> {
-        Ok(Self { cose: cose_key(key)?, spki: key.spki()? })
+        // Not `AttestationKey::spki`: on P-256 that computes the point again, which takes as long as a signature.
+        let cose = cose_key(key)?;
+        Self::from_cose(&cose).ok_or_else(|| EvidenceError::Cbor("a key of the TSM's own making".to_owned()))
     }
 
     /// The COSE_Key, byte for byte as it came.
@@ -119,4 +121,23 @@ pub(super) fn cose_key(key: &AttestationKey) -> Result<Vec<u8>, EvidenceError> {
         }
     };
     Ok(builder.build().to_vec()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use tsmsim_keys::Seed;
+
+    use super::*;
+    use crate::cove::platform::CovePlatformConfig;
+
+    #[test]
+    fn a_layers_key_is_the_same_in_both_forms() {
+        let platform = CovePlatformConfig::new().build(&Seed::DEFAULT).unwrap();
+        for algorithm in [KeyAlgorithm::Ed25519, KeyAlgorithm::P256] {
+            let key = platform.chain(algorithm).tsm_key();
+            let public_key = PublicKey::of(key).unwrap();
+            assert_eq!(*public_key.spki(), key.spki().unwrap());
+            assert_eq!(public_key.cose(), cose_key(key).unwrap());
+        }
+    }
 }

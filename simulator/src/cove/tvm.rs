@@ -30,7 +30,7 @@ impl Interrupts {
     #[must_use]
     pub fn allows(&self, id: u64) -> bool {
         let word = usize::try_from(id / 64).ok().and_then(|index| self.0.get(index));
-        word.is_some_and(|word| word >> (id % 64) & 1 == 1)
+        Self::is_valid(id) && word.is_some_and(|word| word >> (id % 64) & 1 == 1)
     }
 
     pub(super) fn set(&mut self, id: u64, allowed: bool) {
@@ -160,6 +160,13 @@ impl Tvm {
         register.map(|register| hash.extend(register, &[digest])).is_some()
     }
 
+    /// The call that waits for a page is not made again.
+    pub(super) fn abandon_call(&mut self, vcpu: usize) {
+        if let Some(vcpu) = self.vcpus.get_mut(vcpu) {
+            vcpu.again = false;
+        }
+    }
+
     /// Whether a vCPU can run.
     #[must_use]
     pub fn can_run(&self, vcpu: usize) -> bool {
@@ -181,6 +188,7 @@ mod tests {
         interrupts.set(ALL_INTERRUPTS, true);
         interrupts.set(2047, false);
         assert!(interrupts.allows(2046) && !interrupts.allows(2047) && !interrupts.allows(2048));
+        assert!(!interrupts.allows(0) && !interrupts.allows(ALL_INTERRUPTS), "they are no single interrupts");
         interrupts.set(ALL_INTERRUPTS, false);
         assert!(!interrupts.allows(5));
     }

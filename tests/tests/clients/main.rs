@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cove;
 mod crate_sev;
 mod snpguest;
 mod tdx;

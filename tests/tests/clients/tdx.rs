@@ -8,7 +8,7 @@ use tsmsim_tests::need;
 use crate::{flip, output, refusal, run, verify};
 
 /// The quote that a list of numbers in Rust's notation holds.
-fn parse(list: &str) -> Vec<u8> {
+pub(crate) fn parse(list: &str) -> Vec<u8> {
     let list = list.trim_start_matches("Quote: [").trim_end_matches(']');
     list.split(", ").map(|number| number.parse().unwrap()).collect()
 }
@@ -84,7 +84,7 @@ print("registers replayed:", sorted(replayed))
 
 #[test]
 fn cctrusted_replays_the_event_log() {
-    let Some(python) = need::python_with_cctrusted() else { return };
+    let Some(python) = need::python() else { return };
     let options = "--tee tdx --profile tdx-1.5";
     let Some(mut command) = run(options) else { return };
     let directory = tempfile::tempdir().unwrap();

@@ -62,10 +62,13 @@ fn every_symbol_in_a_flow_exists() {
     }
 }
 
-#[test]
-fn the_snp_guest_request_is_walked_through() {
-    let page = fs::read_to_string(workspace::root().join("docs/flows/snp-guest-request.md"))
-        .expect("the page exists");
+#[rstest]
+#[case("snp-guest-request")]
+#[case("tdx-get-quote")]
+#[case("cove-get-evidence")]
+fn the_way_to_evidence_is_walked_through(#[case] name: &str) {
+    let page = fs::read_to_string(workspace::root().join(format!("docs/flows/{name}.md")));
+    let page = page.expect("the page exists");
     let symbols = pointers(&page).iter().filter(|(_, symbol)| symbol.is_some()).count();
     assert!(symbols >= 7, "the page names {symbols} symbols, for seven steps");
 }

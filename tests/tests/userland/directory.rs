@@ -21,6 +21,7 @@ fn is_mounted(path: &str) -> bool {
 #[rstest]
 #[case("--tee snp", "sev_guest", "dev/sev-guest")]
 #[case("--tee tdx", "tdx_guest", "dev/tdx_guest")]
+#[case("--tee cove", "cove_guest", "sys/kernel/config")]
 fn cmd_finds_the_directory(#[case] options: &str, #[case] provider: &str, #[case] device: &str) {
     let Some(session) = Session::find(Who::Root) else { return };
     let root = tempfile::tempdir().unwrap();

@@ -53,7 +53,10 @@ for my $round (1 .. 600) {
 #[rstest]
 fn others_go_on(
     #[values(Who::Root, Who::User)] who: Who,
-    #[values(("snp", "/dev/sev-guest"), ("tdx", "/dev/tdx_guest"))] machine: (&str, &str),
+    #[values(("snp", "/dev/sev-guest"), ("tdx", "/dev/tdx_guest"), ("cove", "/dev/null"))] machine: (
+        &str,
+        &str,
+    ),
 ) {
     let Some(session) = Session::find(who) else { return };
     if need::program("perl").is_none() {

@@ -2,7 +2,7 @@
 //!
 //! | module | what is shown |
 //! |---|---|
-//! | [`reports`] | reports by configfs as root and as an ordinary user, for both technologies; the evidence verifies |
+//! | [`reports`] | reports by configfs as root and as an ordinary user, for all technologies; the evidence verifies |
 //! | [`view`] | what else CMD sees: devices, sysfs, ACPI tables, and everything that was there before |
 //! | [`life`] | exit statuses, signals, sudden death, closed standard streams |
 //! | [`hostile`] | random file operations, ioctls with wild pointers and sizes |

@@ -45,6 +45,7 @@ fn reports(entry: &Path, numbers: std::ops::Range<u32>) {
 #[rstest]
 #[case::snp("memory::ten_thousand_reports_leave_memory_flat::case_1_snp", "snp")]
 #[case::tdx("memory::ten_thousand_reports_leave_memory_flat::case_2_tdx", "tdx")]
+#[case::cove("memory::ten_thousand_reports_leave_memory_flat::case_3_cove", "cove")]
 fn ten_thousand_reports_leave_memory_flat(#[case] test: &str, #[case] tee: &str) {
     if env::var_os(INSIDE).is_none() {
         let Some(session) = Session::find(Who::Root) else { return };

@@ -74,6 +74,18 @@ fn agents_find_what_they_look_for(
     session.script(options, &format!("test ! -e {other}")).with_status(0);
 }
 
+/// CoVE has no device file and nothing in sysfs: only configfs is added.
+#[rstest]
+fn a_tvm_has_configfs_alone(#[values(Who::Root, Who::User)] who: Who) {
+    let Some(session) = Session::find(who) else { return };
+    let names = "ls -1 /dev /sys /sys/class/misc /sys/devices/virtual/misc /sys/devices/platform";
+    let before = std::process::Command::new("sh").args(["-c", names]).output().unwrap().stdout;
+    let after = session.script("--tee cove --style 6.16", names).with_status(0).out();
+    assert_eq!(after, String::from_utf8(before).unwrap());
+    session.script("--tee cove", "test -d /sys/kernel/config/tsm/report").with_status(0);
+    session.script("--tee snp", &format!("{names} | grep -q sev-guest")).with_status(0);
+}
+
 #[test]
 fn measurement_registers_are_extended() {
     let Some(session) = Session::find(Who::Root) else { return };

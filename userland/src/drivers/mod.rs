@@ -1,8 +1,10 @@
-//! What the Linux drivers `sev-guest` and `tdx-guest` do between their callers and the hypervisor.
+//! What the Linux drivers `sev-guest` and `tdx-guest`, and this project's module for TVMs, do between their callers and the
+//! hypervisor.
 //!
 //! A driver stands over a simulated guest ([`InProcessGuest`](tsmsim_simulator::snp::guest::InProcessGuest),
-//! [`InProcessTdGuest`](tsmsim_simulator::tdx::guest::InProcessTdGuest)) and reaches the firmware by VMGEXIT and TDCALL as a
-//! guest in a virtual machine does. Its own are the order of checks, the error numbers, the retries in time and what
+//! [`InProcessTdGuest`](tsmsim_simulator::tdx::guest::InProcessTdGuest),
+//! [`InProcessTvmGuest`](tsmsim_simulator::cove::guest::InProcessTvmGuest)) and reaches the firmware by VMGEXIT, TDCALL and
+//! ECALL as a guest in a virtual machine does. Its own are the order of checks, the error numbers, the retries in time and what
 //! becomes of a key after a failure: those of Linux 6.12.117, `drivers/virt/coco/{sev-guest,tdx-guest}/`, or of another
 //! kernel where the options say so.
 //!
@@ -13,10 +15,12 @@
 //! | `tdx_guest.rs` | `tdx-guest.c`: the ioctl, the provider |
 //! | `tdx_guest/quote.rs` | `tdx-guest.c`: GetQuote |
 //! | `tdx_guest/measurements.rs` | `drivers/virt/coco/guest/tsm-mr.c` with the registers of `tdx-guest.c` (from 6.16) |
+//! | `cove_guest.rs` | the module in `guest-tests/linux-cove-module/`: the provider |
 //! | `ccel.rs` | the firmware's event log and the ACPI table that names it |
 //! | `uapi.rs` | `include/uapi/linux/{sev-guest,tdx-guest}.h` |
 
 pub mod ccel;
+pub mod cove_guest;
 pub mod sev_guest;
 pub mod tdx_guest;
 pub mod time;

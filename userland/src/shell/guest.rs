@@ -13,6 +13,7 @@ use super::{
 use crate::{
     configfs::{Configfs, KernelStyle},
     drivers::{
+        cove_guest::CoveGuest,
         sev_guest::SevGuest,
         tdx_guest::{MeasurementFile, TdxGuest},
     },
@@ -66,6 +67,14 @@ impl Served {
             tree.add_file(format!("{tables}/data/CCEL"), FixedFile::new(log, ACPI_MODE));
         }
         Self::with(tree, Box::new(guest.clone()), style)
+    }
+
+    /// A TVM: configfs alone. It has no device file.
+    ///
+    /// # Errors
+    /// None that is expected: a new configfs takes a provider.
+    pub fn cove_guest(guest: &CoveGuest, style: KernelStyle) -> Result<Self, Errno> {
+        Self::with(Tree::new(), Box::new(guest.clone()), style)
     }
 
     fn with(tree: Tree, provider: Box<dyn Provider>, style: KernelStyle) -> Result<Self, Errno> {

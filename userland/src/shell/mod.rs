@@ -9,7 +9,7 @@
 //! | `namespace.rs`, `graft.rs` | the mount namespace, and names in directories that take none |
 //! | `requests.rs`, `server.rs`, `worker.rs` | FUSE requests to calls of [`Configfs`](crate::configfs::Configfs) and of the drivers, in order |
 //! | `tree.rs`, `device.rs` | sysfs files, device files and the memory of their callers |
-//! | `guest.rs` | what SEV-SNP guests and TDs show |
+//! | `guest.rs` | what SEV-SNP guests, TDs and TVMs show |
 //! | `qgs.rs` | the quote generation service on a Unix socket or vsock |
 //! | `session.rs`, `command.rs`, `watch.rs` | the life of a session and of the program that it is for, and what is done when it is killed |
 //!

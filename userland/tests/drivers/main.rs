@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
+mod cove_guest;
 mod sev_guest;
 mod sev_guest_faults;
 mod support;

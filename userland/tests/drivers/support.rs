@@ -9,6 +9,11 @@ use nix::errno::Errno;
 use tsmsim_abi::snp::{cert_table::CertGuid, policy::GuestPolicy, tcb::ProductLine};
 use tsmsim_keys::{Seed, SignatureMode};
 use tsmsim_simulator::{
+    cove::{
+        self,
+        guest::InProcessTvmGuest,
+        platform::{CovePlatform, CovePlatformConfig},
+    },
     env::{GuestMemory, OutOfRange},
     fault::{FaultAction, FaultHook, FaultPoint},
     snp::{
@@ -84,6 +89,23 @@ pub(crate) fn tdx_guest(
     let quote_delay_ns = delay.map(|delay| u64::try_from(delay.as_nanos()).unwrap());
     let config = vmcall::HostConfig { quote_delay_ns, ..vmcall::HostConfig::default() };
     (TdxGuest::new(td_guest_in(world(), config), sleeper.clone(), options).unwrap(), sleeper)
+}
+
+pub(crate) fn cove_platform(config: &CovePlatformConfig) -> CovePlatform {
+    config.build(&Seed::DEFAULT).unwrap()
+}
+
+pub(crate) fn tvm_guest_in(world: World, config: &CovePlatformConfig, ram: usize) -> InProcessTvmGuest {
+    let plan = cove::machine::LaunchPlan {
+        ram: std::iter::once(0..ram as u64).collect(),
+        vcpus: 1,
+        pages: Vec::new(),
+        entry_sepc: 0,
+        entry_arg: 0,
+        identity: None,
+    };
+    let config = cove_platform(config);
+    InProcessTvmGuest::launch(config, cove::machine::HostConfig::default(), &plan, world).unwrap()
 }
 
 /// An action at a point, each time that it is passed, up to so often.

@@ -2,10 +2,12 @@
 
 use tsmsim_simulator::{snp::host::Termination, tdx::vmcall::FatalReport};
 
+use crate::engine::riscv::Trap;
+
 /// How a run ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum End {
-    /// The guest wrote this to [`EXIT_PORT`](tsmsim_abi::guest_test::EXIT_PORT).
+    /// The guest wrote this to [`EXIT_PORT`](tsmsim_abi::guest_test::EXIT_PORT), or gave it to `sbi_system_reset` as reason.
     Done(u8),
     /// The guest asked to be terminated, or met an event that it cannot handle.
     Terminated(Termination),
@@ -20,6 +22,10 @@ pub enum End {
     },
     /// Triple fault, or another reason for the processor to shut down.
     Shutdown,
+    /// A RISC-V guest met a trap that nobody handles.
+    Trap(Trap),
+    /// The machine's own power-off device, or the end of its process.
+    PoweredOff,
     /// The time is up.
     Deadline,
     /// The engine cannot run an instruction.
@@ -57,6 +63,10 @@ impl std::fmt::Display for End {
                 write!(f, "the guest used memory at {gpa:#x} that it does not have, or not in this way")
             }
             Self::Shutdown => f.write_str("the guest's processor shut down (triple fault)"),
+            Self::Trap(Trap { cause, pc, value }) => {
+                write!(f, "the guest's hart stopped at {pc:#x} by a trap: cause {cause}, value {value:#x}")
+            }
+            Self::PoweredOff => f.write_str("the guest's machine was powered off"),
             Self::Deadline => f.write_str("the guest did not end in the time it was given"),
             Self::Unrunnable { rip, instruction } => {
                 write!(f, "the engine cannot run the instruction at {rip:#x}:")?;

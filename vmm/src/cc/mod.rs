@@ -4,12 +4,15 @@
 pub mod boot;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod boot_td;
+pub mod boot_tvm;
+pub mod cove;
 mod devices;
 pub mod end;
 pub mod host;
 #[cfg(target_os = "linux")]
 pub mod linux;
 pub mod snp;
+pub mod surroundings;
 pub mod tdx;
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,7 @@ use tsmsim_abi::snp::{
     vmsa::Vmsa,
 };
 use tsmsim_simulator::{
-    env::{Clock, Entropy, Env},
-    fault::{FaultHook, NoFaults},
+    env::Env,
     journal::Journal,
     snp::{
         firmware::Firmware,
@@ -18,11 +17,8 @@ use tsmsim_simulator::{
     },
 };
 
-pub use super::end::End;
-use super::{
-    devices::{Devices, ExitPort, port_input, port_output},
-    host::{HostClock, HostEntropy},
-};
+use super::devices::{Devices, ExitPort, port_input, port_output};
+pub use super::{end::End, surroundings::Surroundings};
 use crate::{
     bus::{BusError, PortBus},
     engine::{
@@ -89,7 +85,7 @@ impl<E: Engine> SnpMachine<E> {
     /// # Errors
     /// What could not be launched.
     pub fn launch(parts: SnpMachineParts<E>) -> Result<Self, SnpMachineError> {
-        Self::launch_with(parts, Box::new(HostClock::default()), Box::new(HostEntropy), Box::new(NoFaults))
+        Self::launch_with(parts, Surroundings::default())
     }
 
     /// [`Self::launch`] with time, randomness and faults of the caller's.
@@ -98,11 +94,10 @@ impl<E: Engine> SnpMachine<E> {
     /// What could not be launched.
     pub fn launch_with(
         parts: SnpMachineParts<E>,
-        clock: Box<dyn Clock>,
-        entropy: Box<dyn Entropy>,
-        faults: Box<dyn FaultHook>,
+        surroundings: Surroundings,
     ) -> Result<Self, SnpMachineError> {
         let SnpMachineParts { mut engine, ram, mut bus, cpuid, firmware, host, plan, vmsa } = parts;
+        let Surroundings { clock, entropy, faults } = surroundings;
         let exit_code = ExitPort::insert(&mut bus)?;
         let msrs = BTreeMap::from([(MSR_SEV_STATUS, SEV_STATUS_SNP_ACTIVE)]);
         let mut world = World {

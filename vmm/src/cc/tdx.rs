@@ -17,8 +17,6 @@ use std::{
 
 use tsmsim_abi::tdx::leaf::{VeInstruction, exit_reason};
 use tsmsim_simulator::{
-    env::{Clock, Entropy},
-    fault::{FaultHook, NoFaults},
     journal::Journal,
     tdx::{
         guest::World,
@@ -30,11 +28,8 @@ use tsmsim_simulator::{
     },
 };
 
-pub use super::end::End;
-use super::{
-    devices::{Devices, ExitPort, port_input, port_output},
-    host::{HostClock, HostEntropy},
-};
+use super::devices::{Devices, ExitPort, port_input, port_output};
+pub use super::{end::End, surroundings::Surroundings};
 use crate::{
     bus::{BusError, PortBus},
     engine::{Engine, EngineError, Exception, Exit, InitialState, Registers, cpuid::CpuidTable},
@@ -82,27 +77,6 @@ pub struct TdMachineParts<E> {
     pub plan: LaunchPlan,
     /// How the VCPU begins.
     pub state: InitialState,
-}
-
-/// The time, randomness and faults of a machine.
-pub struct Surroundings {
-    /// By which delayed quotes are due.
-    pub clock: Box<dyn Clock>,
-    /// The module's randomness.
-    pub entropy: Box<dyn Entropy>,
-    /// Faults that are planned.
-    pub faults: Box<dyn FaultHook>,
-}
-
-impl Default for Surroundings {
-    /// The host's time and randomness, no faults.
-    fn default() -> Self {
-        Self {
-            clock: Box::new(HostClock::default()),
-            entropy: Box::new(HostEntropy),
-            faults: Box::new(NoFaults),
-        }
-    }
 }
 
 /// Why a machine could not be made.

@@ -68,10 +68,18 @@ impl SerialOutput {
     }
 }
 
-/// Where the UART writes: into the bounded buffer first, then to the sink, whose errors are no affair of the guest.
-struct Tee {
+/// Where a guest's output goes: into the bounded buffer first, then to the sink, whose errors are no affair of the guest.
+pub(crate) struct Tee {
     output: SerialOutput,
     sink: Option<Box<dyn Write + Send>>,
+}
+
+impl Tee {
+    /// Keeps up to `limit` bytes and passes all of them to `sink`, if there is one, until it refuses.
+    pub(crate) fn new(limit: usize, sink: Option<Box<dyn Write + Send>>) -> (Self, SerialOutput) {
+        let output = SerialOutput::new(limit);
+        (Self { output: output.clone(), sink }, output)
+    }
 }
 
 impl Write for Tee {
@@ -124,8 +132,7 @@ impl Serial {
     /// A serial port that keeps up to `limit` bytes of output and passes all of it to `sink`, if there is one, until
     /// the sink refuses. Returns the device, for the bus, and the output, for whoever wants to read it.
     pub fn new(limit: usize, sink: Option<Box<dyn Write + Send>>) -> (Self, SerialOutput) {
-        let output = SerialOutput::new(limit);
-        let tee = Tee { output: output.clone(), sink };
+        let (tee, output) = Tee::new(limit, sink);
         (Self { uart: Uart::new(Polled, tee) }, output)
     }
 }

@@ -24,6 +24,33 @@ pub struct Registers {
     pub rflags: u64,
 }
 
+#[cfg(test)]
+impl Registers {
+    /// Every register has another value: its place in the list, from 1.
+    pub(crate) const fn numbered() -> Self {
+        Self {
+            rax: 1,
+            rbx: 2,
+            rcx: 3,
+            rdx: 4,
+            rsi: 5,
+            rdi: 6,
+            rsp: 7,
+            rbp: 8,
+            r8: 9,
+            r9: 10,
+            r10: 11,
+            r11: 12,
+            r12: 13,
+            r13: 14,
+            r14: 15,
+            r15: 16,
+            rip: 17,
+            rflags: 18,
+        }
+    }
+}
+
 /// The registers that a page walk needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SystemRegisters {

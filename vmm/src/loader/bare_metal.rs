@@ -139,7 +139,7 @@ impl LoadedGuest<'_> {
 }
 
 /// The parameter page of a guest that has neither secrets page nor CPUID page.
-pub(super) fn parameters(task: GuestTask) -> Parameters {
+pub(crate) fn parameters(task: GuestTask) -> Parameters {
     Parameters {
         magic: PARAMETERS_MAGIC,
         secrets_gpa: 0.into(),

@@ -7,4 +7,5 @@ pub mod linux;
 pub mod ovmf;
 pub mod patch;
 pub mod td;
+pub mod tvm;
 pub mod vmsa;

@@ -264,28 +264,16 @@ const HASH_ENTRY_LENGTH: u16 = 50;
 /// Size of the hash table without its padding, as its header states it.
 const HASH_TABLE_LENGTH: u16 = 168;
 
-/// The footer table: data by GUID. Read backwards from its end; each header follows its data.
+/// The footer table: data by GUID.
 fn footer_table(image: &[u8]) -> Result<BTreeMap<[u8; 16], &[u8]>, OvmfError> {
-    let header = size_of::<ovmf::FooterEntry>();
-    let missing = OvmfError::Missing("footer table");
-    let end = image.len().checked_sub(ovmf::FOOTER_FROM_END).ok_or(missing.clone())?;
-    let (rest, footer) = ovmf::FooterEntry::read_from_suffix(&image[..end]).map_err(|_| missing.clone())?;
-    if footer.guid != ovmf::FOOTER_GUID {
-        return Err(missing);
+    let table = ovmf::FooterTable::find(image)?.ok_or(OvmfError::Missing("footer table"))?;
+    table.map(|entry| entry.map(|(guid, data)| (guid.0, data)).map_err(OvmfError::from)).collect()
+}
+
+impl From<ovmf::BrokenEntry> for OvmfError {
+    fn from(broken: ovmf::BrokenEntry) -> Self {
+        Self::BrokenFooter(broken.from_end)
     }
-    let size = usize::from(footer.size.get()).checked_sub(header).ok_or(OvmfError::BrokenFooter(0))?;
-    let start = rest.len().checked_sub(size).ok_or(OvmfError::BrokenFooter(0))?;
-    let mut left = &rest[start..];
-    let mut table = BTreeMap::new();
-    while left.len() >= header {
-        let broken = OvmfError::BrokenFooter(size - left.len());
-        let (data, entry) = ovmf::FooterEntry::read_from_suffix(left).map_err(|_| broken.clone())?;
-        let length = usize::from(entry.size.get()).checked_sub(header).ok_or(broken.clone())?;
-        let at = data.len().checked_sub(length).ok_or(broken)?;
-        table.insert(entry.guid.0, &data[at..]);
-        left = &left[..at];
-    }
-    Ok(table)
 }
 
 fn metadata(image: &[u8], table: &BTreeMap<[u8; 16], &[u8]>) -> Result<Vec<ovmf::Section>, OvmfError> {
@@ -375,6 +363,19 @@ mod tests {
                 (0x80_e000, PageType::CPUID, 1),
             ]
         );
+    }
+
+    #[test]
+    fn a_broken_footer_table_is_refused() {
+        let good = image(&[(0x80_0000, 0x1000, 1)]);
+        for from_end in [0_usize, 22] {
+            let mut bytes = good.clone();
+            // The table's own header, and behind it the entry before the last.
+            let header = bytes.len() - ovmf::FOOTER_FROM_END - 18;
+            let at = if from_end == 0 { header } else { header - from_end - 18 };
+            bytes[at..at + 2].copy_from_slice(&17_u16.to_le_bytes());
+            assert_eq!(Ovmf::parse(&bytes).unwrap_err(), OvmfError::BrokenFooter(from_end));
+        }
     }
 
     #[test]

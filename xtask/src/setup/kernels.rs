@@ -1,69 +1,101 @@
 //! Stock kernels of Debian, unpacked under `target/kernels` without installing them.
 //!
-//! They come from suites that this system need not have: apt gets a root of its own under `target/kernels/apt`, with
-//! lists and sources of its own, so nothing of the system's is changed and no root is needed. What was unpacked is used from then on
+//! They come from suites that this system need not have (see [`super::apt`]). What was unpacked is used from then on
 //! without the network; to have a newer one, remove `target/kernels`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use super::{has_apt, say};
+use super::apt::{Apt, Suite};
+use super::say;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::process;
 
-/// Debian's archives, where this system has no mirror of its own for them.
-const ARCHIVE: &str = "http://deb.debian.org/debian";
-const SECURITY_ARCHIVE: &str = "http://deb.debian.org/debian-security";
-/// The keys of Debian's archives.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-
 /// A kernel to have.
 pub(crate) struct Kernel {
-    suite: &'static str,
+    suite: Suite,
     /// Depends on the package of the newest kernel.
     package: &'static str,
     why: &'static str,
     /// The variable that gives tests its directory: `vmlinuz` and `lib/modules/RELEASE`.
     pub(crate) variable: &'static str,
+    /// Modules are built for it, so its headers are unpacked beside it, as `usr/src`.
+    headers: bool,
+    /// A release to take where the suite's lists cannot be had.
+    pinned: Option<Pinned>,
 }
 
-/// All of them, the newest last.
+/// Packages of one release that are known by their sums.
+struct Pinned {
+    release: &'static str,
+    /// Where they are in the archive, and their SHA-256.
+    files: &'static [(&'static str, &'static str)],
+}
+
+/// Those for x86-64, the newest last.
 pub(crate) const KERNELS: [Kernel; 2] = [
     Kernel {
-        suite: "bookworm-security",
+        suite: Suite::new("bookworm-security", "amd64"),
         package: "linux-image-6.12-cloud-amd64",
         why: "a kernel with the first generation of tsm_register",
         variable: "TSMSIM_KERNEL_6_12",
+        headers: false,
+        pinned: None,
     },
     Kernel {
-        suite: "trixie-backports",
+        suite: Suite::new("trixie-backports", "amd64"),
         package: "linux-image-cloud-amd64",
         why: "a kernel with the later generation, and TDX's measurement registers",
         variable: "TSMSIM_KERNEL_7",
+        headers: false,
+        pinned: None,
     },
 ];
+
+/// The one for RISC-V. Mirrors lag behind with this architecture: then the lists are not those that the suite's
+/// signature is about, and apt refuses them, rightly. The release that is known was listed by such a mirror: its sums say
+/// that it is what was tested here, and nothing about who made it. It runs in guests alone.
+pub(crate) const RISCV64: Kernel = Kernel {
+    suite: Suite::new("trixie", "riscv64"),
+    package: "linux-image-riscv64",
+    why: "a kernel for CoVE guests",
+    variable: "TSMSIM_KERNEL_RISCV64",
+    headers: true,
+    pinned: Some(Pinned {
+        release: "6.12.107+deb13-riscv64",
+        files: &[
+            (
+                "pool/main/l/linux/linux-image-6.12.107+deb13-riscv64_6.12.107-1_riscv64.deb",
+                "abe9f65d74b434692149482b031db7a2aaf832921e09f69f775293c0e0c5799c",
+            ),
+            (
+                "pool/main/l/linux/linux-headers-6.12.107+deb13-riscv64_6.12.107-1_riscv64.deb",
+                "aac824a77f6e91407f5fe0b592a491b026ec7fe4cbb4c053a2f9afeed3981445",
+            ),
+        ],
+    }),
+};
 
 impl Kernel {
     /// Its directory, if it is there.
     pub(crate) fn directory(&self, context: &Context) -> Option<PathBuf> {
-        let release = fs::read_to_string(self.stamp(context)).ok()?;
-        let directory = home(context).join(release.trim());
+        let directory = home(context).join(self.release(context)?);
         directory.join("vmlinuz").is_file().then_some(directory)
+    }
+
+    /// What `uname -r` says there, if it is there.
+    pub(crate) fn release(&self, context: &Context) -> Option<String> {
+        fs::read_to_string(self.stamp(context)).ok().map(|release| release.trim().to_owned())
     }
 
     /// Says which release this suite gave.
     fn stamp(&self, context: &Context) -> PathBuf {
-        home(context).join(format!("{}.release", self.suite))
-    }
-
-    fn is_security(&self) -> bool {
-        self.suite.ends_with("-security")
+        home(context).join(format!("{}.release", self.suite.name))
     }
 }
 
-fn home(context: &Context) -> PathBuf {
+pub(crate) fn home(context: &Context) -> PathBuf {
     context.target.join("kernels")
 }
 
@@ -77,7 +109,7 @@ pub(super) fn install_newest(context: &Context) -> Result<(), Failure> {
     KERNELS.last().map_or(Ok(()), |kernel| install_one(context, kernel))
 }
 
-fn install_one(context: &Context, kernel: &Kernel) -> Result<(), Failure> {
+pub(super) fn install_one(context: &Context, kernel: &Kernel) -> Result<(), Failure> {
     if kernel.directory(context).is_some() {
         return Ok(());
     }
@@ -87,25 +119,33 @@ fn install_one(context: &Context, kernel: &Kernel) -> Result<(), Failure> {
              unpack the packages of a Debian kernel that has the drivers, and give `tsmsim boot` its vmlinuz \
              with --kernel and its lib/modules/RELEASE with --modules ({failure})"
         );
-        let what = format!("the kernel {} of {} could not be had", kernel.package, kernel.suite);
+        let what = format!("the kernel {} of {} could not be had", kernel.package, kernel.suite.name);
         Failure::lacking(what, advice).command(failure.command_line())
     })
 }
 
 fn fetch(context: &Context, kernel: &Kernel) -> Result<(), Failure> {
     let Kernel { suite, package, why, .. } = kernel;
-    say(&format!("Debian's {package} of {suite}, unpacked under target/kernels: {why}"));
-    if !has_apt(context) {
-        return Err(Failure::new("this is not a Debian system: there is no apt-get"));
-    }
-    let apt = Apt::new(context, kernel)?;
-    process::output(apt.command("apt-get").arg("update"))?;
+    say(&format!("Debian's {package} of {}, unpacked under target/kernels: {why}", suite.name));
+    let apt = Apt::new(context, *suite)?;
+    let (release, packages) = match (newest(&apt, kernel), &kernel.pinned) {
+        (Err(failure), Some(pinned)) => take_pinned(&apt, pinned, &failure)?,
+        (newest, _) => newest?,
+    };
+    unpack(context, &apt.debs(), &packages, &release)?;
+    apt.forget_packages()?;
+    write(&kernel.stamp(context), &format!("{release}\n"))
+}
+
+/// Downloads the newest release of the suite; gives it, and the names of its packages.
+fn newest(apt: &Apt<'_>, kernel: &Kernel) -> Result<(String, Vec<String>), Failure> {
+    apt.update()?;
     let release = apt
-        .dependencies(package)?
+        .dependencies(kernel.package)?
         .iter()
         .find_map(|name| name.strip_prefix("linux-image-").filter(|rest| starts_with_digit(rest)))
         .map(str::to_owned)
-        .ok_or_else(|| Failure::new(format!("{package} depends on no kernel")))?;
+        .ok_or_else(|| Failure::new(format!("{} depends on no kernel", kernel.package)))?;
     // Newer packages hold the kernel, its modules and its configuration apart; the first one is empty then.
     let image = format!("linux-image-{release}");
     let mut packages = apt.dependencies(&image)?;
@@ -114,100 +154,39 @@ fn fetch(context: &Context, kernel: &Kernel) -> Result<(), Failure> {
         parts.iter().any(|start| name.strip_prefix(start) == Some(&release))
     });
     packages.push(image);
-    let debs = apt.root.join("debs");
-    make(&debs)?;
-    process::output(apt.command("apt-get").current_dir(&debs).arg("download").args(&packages))?;
-    unpack(context, &debs, &packages, &release)?;
-    write(&kernel.stamp(context), &format!("{release}\n"))
+    if kernel.headers {
+        packages.push(format!("linux-headers-{release}"));
+    }
+    apt.download(&apt.debs(), &packages)?;
+    Ok((release, packages))
+}
+
+/// The same for the release that is known here.
+fn take_pinned(apt: &Apt<'_>, pinned: &Pinned, failure: &Failure) -> Result<(String, Vec<String>), Failure> {
+    let text = failure.to_string();
+    let why = text.lines().find_map(|line| line.split_once("E: ")).map_or(failure.what(), |(_, why)| why);
+    say(&format!(
+        "{} instead, a release whose sums are known: the suite's lists could not be used ({why})",
+        pinned.release
+    ));
+    let mut packages = Vec::new();
+    for (path, sha256) in pinned.files {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        apt.download_pinned(path, sha256, &apt.debs().join(name))?;
+        packages.extend(name.split('_').next().map(str::to_owned));
+    }
+    Ok((pinned.release.to_owned(), packages))
 }
 
 /// Downloads a package of the first kernel's suite into a directory.
 pub(crate) fn download(context: &Context, into: &Path, package: &str) -> Result<(), Failure> {
-    let apt = Apt::new(context, &KERNELS[0])?;
-    process::output(apt.command("apt-get").arg("update"))?;
-    process::output(apt.command("apt-get").current_dir(into).args(["download", package])).map(|_| ())
+    let apt = Apt::new(context, KERNELS[0].suite)?;
+    apt.update()?;
+    apt.download(into, &[package])
 }
 
 fn starts_with_digit(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_digit())
-}
-
-/// An apt that knows one suite and nothing of this system.
-struct Apt<'a> {
-    context: &'a Context,
-    root: PathBuf,
-}
-
-impl<'a> Apt<'a> {
-    fn new(context: &'a Context, kernel: &Kernel) -> Result<Self, Failure> {
-        if !Path::new(KEYRING).is_file() {
-            return Err(Failure::new(format!(
-                "{KEYRING} is missing; the package debian-archive-keyring has it"
-            )));
-        }
-        let root = home(context).join("apt").join(kernel.suite);
-        for directory in ["lists/partial", "cache/archives/partial"] {
-            make(&root.join(directory))?;
-        }
-        let archive = archive(context, kernel.is_security());
-        write(
-            &root.join("sources.list"),
-            &format!("deb [signed-by={KEYRING}] {archive} {} main\n", kernel.suite),
-        )?;
-        Ok(Self { context, root })
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = self.context.command(program);
-        let at = |name: &str| self.root.join(name).display().to_string();
-        for (option, value) in [
-            ("Dir::State::Lists", at("lists")),
-            ("Dir::State::status", "/dev/null".to_owned()),
-            ("Dir::Cache", at("cache")),
-            ("Dir::Etc::SourceList", at("sources.list")),
-            ("Dir::Etc::SourceParts", "/dev/null".to_owned()),
-            ("Dir::Etc::Preferences", "/dev/null".to_owned()),
-            ("Dir::Etc::PreferencesParts", "/dev/null".to_owned()),
-            // These kernels are for x86-64, whatever this machine is.
-            ("APT::Architecture", "amd64".to_owned()),
-            ("APT::Architectures", "amd64".to_owned()),
-            ("APT::Sandbox::User", "root".to_owned()),
-            ("Acquire::Languages", "none".to_owned()),
-        ] {
-            command.arg("-o").arg(format!("{option}={value}"));
-        }
-        command.env("LC_ALL", "C.UTF-8");
-        command
-    }
-
-    /// The packages that a package depends on.
-    fn dependencies(&self, package: &str) -> Result<Vec<String>, Failure> {
-        let shown = process::output(self.command("apt-cache").args(["depends", "--important", package]))?;
-        Ok(depends(&shown))
-    }
-}
-
-fn depends(shown: &str) -> Vec<String> {
-    let lines = shown.lines().map(|line| line.trim().trim_start_matches('|'));
-    lines.filter_map(|line| line.strip_prefix("Depends: ")).map(str::to_owned).collect()
-}
-
-/// The archive that this system takes such suites from, so that its mirror is used here too.
-fn archive(context: &Context, security: bool) -> String {
-    let mut command = context.command("apt-get");
-    command.args(["indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"]);
-    let shown = process::output(&mut command).unwrap_or_default();
-    mirror(&shown, security).unwrap_or_else(|| if security { SECURITY_ARCHIVE } else { ARCHIVE }.to_owned())
-}
-
-/// Lines of address and suite.
-fn mirror(shown: &str, security: bool) -> Option<String> {
-    let name = if security { "/debian-security" } else { "/debian" };
-    let lines = shown.lines().filter_map(|line| line.trim().split_once(' '));
-    lines
-        .map(|(address, suite)| (address.trim_end_matches('/'), suite))
-        .find(|(address, suite)| address.ends_with(name) && suite.ends_with("-security") == security)
-        .map(|(address, _)| address.to_owned())
 }
 
 /// Unpacks what was downloaded as `vmlinuz` and `lib/modules/RELEASE`.
@@ -229,7 +208,14 @@ fn unpack(context: &Context, debs: &Path, packages: &[String], release: &str) ->
         rename(&merged, &part.join("lib/modules"))?;
     }
     let modules = part.join("lib/modules").join(release);
-    let places = [part.join("boot").join(format!("vmlinuz-{release}")), modules.join("vmlinuz")];
+    // Links into where headers are installed.
+    for link in ["build", "source"].map(|name| modules.join(name)).iter().filter(|link| link.is_symlink()) {
+        fs::remove_file(link).map_err(|error| failed(link, &error))?;
+    }
+    // RISC-V's is not compressed, and named so.
+    let boot = part.join("boot");
+    let places = ["vmlinuz", "vmlinux"].map(|name| boot.join(format!("{name}-{release}")));
+    let places = places.into_iter().chain([modules.join("vmlinuz")]).collect::<Vec<_>>();
     let vmlinuz = places.iter().find(|place| place.is_file());
     let vmlinuz =
         vmlinuz.ok_or_else(|| Failure::new(format!("the packages of {release} hold no vmlinuz")))?;
@@ -241,8 +227,7 @@ fn unpack(context: &Context, debs: &Path, packages: &[String], release: &str) ->
     if whole.exists() {
         fs::remove_dir_all(&whole).map_err(|error| failed(&whole, &error))?;
     }
-    rename(&part, &whole)?;
-    fs::remove_dir_all(debs).map_err(|error| failed(debs, &error))
+    rename(&part, &whole)
 }
 
 pub(crate) fn failed(path: &Path, error: &std::io::Error) -> Failure {
@@ -264,22 +249,6 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dependencies_are_read() {
-        let shown =
-            "linux-image-cloud-amd64\n  Depends: linux-base-cloud-amd64\n |Depends: dracut\n  Breaks: x\n";
-        assert_eq!(depends(shown), ["linux-base-cloud-amd64", "dracut"]);
-    }
-
-    #[test]
-    fn the_systems_mirror_is_used() {
-        let shown = "https://mirror.example/debian/ bookworm\nhttps://mirror.example/debian-security/ bookworm-security\n\
-                     https://other.example/apt stable\n";
-        assert_eq!(mirror(shown, false).as_deref(), Some("https://mirror.example/debian"));
-        assert_eq!(mirror(shown, true).as_deref(), Some("https://mirror.example/debian-security"));
-        assert_eq!(mirror("https://other.example/apt stable\n", false), None);
-    }
 
     #[test]
     fn releases_begin_with_a_digit() {

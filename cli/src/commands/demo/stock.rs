@@ -17,22 +17,25 @@ use tsmsim_simulator::{
 use tsmsim_vmm::{
     cc::{
         linux::{
-            ConfidentialMachine, LinuxGuest, SnpLinux, TdxLinux, boot_snp, boot_tdx, measure_snp, measure_tdx,
+            ConfidentialMachine, LinuxGuest, SnpLinux, TdxLinux, boot_cove, boot_snp, boot_tdx, measure_cove,
+            measure_snp, measure_tdx,
         },
         tdx::Surroundings,
     },
-    engine::qemu,
+    engine::{qemu, riscv},
     guest_channel::Said,
+    loader::linux::{image::KernelImage, riscv_image::RiscvKernel},
 };
 
-use super::{HARDWARE_C_BIT, Row, Scene, nonce};
+use super::{HARDWARE_C_BIT, Row, Scene, cove::pages, nonce};
 use crate::{
     args::{DemoArgs, LinuxArgs, Profile, ScenarioArgs, Tee},
     console::Console,
+    cove,
     failure::Failure,
     linux::{
-        image::Image,
-        session::{Listener, Session, judge_snp, judge_tdx},
+        image::{Image, Kernel},
+        session::{Listener, Session, judge_cove, judge_snp, judge_tdx},
     },
     snp::platform,
     tdx,
@@ -54,19 +57,28 @@ struct Ran {
 
 /// A row for each technology. Where QEMU or a kernel is missing, it tells what to do instead of what was done.
 pub(super) fn rows(args: &DemoArgs) -> Result<Vec<Row>, Failure> {
-    [Tee::Snp, Tee::Tdx].into_iter().map(|tee| row(args, tee)).collect()
+    Ok(vec![
+        row(args, Tee::Snp, |guest| guest.snp())?,
+        row(args, Tee::Tdx, |guest| guest.tdx())?,
+        row(args, Tee::Cove, |guest| guest.cove())?,
+    ])
 }
 
 const fn name(tee: Tee) -> &'static str {
     match tee {
         Tee::Snp => "snp",
         Tee::Tdx => "tdx",
+        Tee::Cove => "cove",
     }
 }
 
-fn row(args: &DemoArgs, tee: Tee) -> Result<Row, Failure> {
+fn row<K: Kernel>(
+    args: &DemoArgs,
+    tee: Tee,
+    boot: impl FnOnce(&Guest<'_, K>) -> Result<Booted, Failure>,
+) -> Result<Row, Failure> {
     let inblob = nonce()?;
-    let image = match image(tee, &inblob) {
+    let image = match image::<K>(tee, &inblob) {
         Ok(image) => image,
         Err(Failure::Lacking(why) | Failure::Usage(why)) => {
             return Ok(Row::lacking(format!("qemu-linux-{}", name(tee)), why));
@@ -86,14 +98,11 @@ fn row(args: &DemoArgs, tee: Tee) -> Result<Row, Failure> {
         }
     };
     let guest = Guest { args, out, image: &image, inblob: &inblob };
-    let (ran, report_version, key) = match tee {
-        Tee::Snp => guest.snp()?,
-        Tee::Tdx => guest.tdx()?,
-    };
+    let (ran, report_version, key) = boot(&guest)?;
     let refused = ran.refused();
     Ok(Row {
         name,
-        report_version: Some(report_version),
+        report_version,
         key: Some(key),
         checks: Some(ran.console.count()),
         measurement: Some(ran.measurement),
@@ -104,8 +113,11 @@ fn row(args: &DemoArgs, tee: Tee) -> Result<Row, Failure> {
 }
 
 /// The kernel and what it finds; what is lacking is told before much is done.
-fn image(tee: Tee, inblob: &[u8; 64]) -> Result<Image, Failure> {
-    qemu::version()?;
+fn image<K: Kernel>(tee: Tee, inblob: &[u8; 64]) -> Result<Image<K>, Failure> {
+    match tee {
+        Tee::Snp | Tee::Tdx => qemu::version()?,
+        Tee::Cove => riscv::qemu::version()?,
+    };
     let linux = LinuxArgs {
         kernel: None,
         modules: None,
@@ -124,16 +136,19 @@ fn series(release: &str) -> String {
     numbers.join(".")
 }
 
-struct Guest<'a> {
+/// What became of a guest, the version of its report or quote, and whose key signed.
+type Booted = (Ran, Option<u32>, &'static str);
+
+struct Guest<'a, K> {
     args: &'a DemoArgs,
     /// Where the evidence goes.
     out: &'a Path,
-    image: &'a Image,
+    image: &'a Image<K>,
     inblob: &'a [u8; 64],
 }
 
-impl Guest<'_> {
-    fn snp(&self) -> Result<(Ran, u32, &'static str), Failure> {
+impl Guest<'_, KernelImage> {
+    fn snp(&self) -> Result<Booted, Failure> {
         let scene = Scene { line: ProductLine::Genoa, csp_id: None };
         let described = scene.platform(HARDWARE_C_BIT)?;
         let certificates = platform::certificates(&described)?;
@@ -149,10 +164,10 @@ impl Guest<'_> {
         let took = started.elapsed();
         let verdict = judge_snp(self.out, &described, &certificates, self.inblob, measurement)?;
         let ran = Ran { status: ran, console: said.console(), verdict, measurement, took };
-        Ok((ran, described.report_version(), "VCEK"))
+        Ok((ran, Some(described.report_version()), "VCEK"))
     }
 
-    fn tdx(&self) -> Result<(Ran, u32, &'static str), Failure> {
+    fn tdx(&self) -> Result<Booted, Failure> {
         let platform = tdx::local::platform(Profile::Tdx15, false, SignatureMode::default(), &Seed::DEFAULT)?;
         let tdx = TdxLinux {
             platform: platform.clone(),
@@ -168,9 +183,27 @@ impl Guest<'_> {
         let took = started.elapsed();
         let scenario = ScenarioArgs { scenario: None, update: None };
         let verdict = judge_tdx(self.out, &platform, scenario, self.inblob, measurement)?;
-        Ok((Ran { status: ran, console: said.console(), verdict, measurement, took }, 4, "PCK"))
+        Ok((Ran { status: ran, console: said.console(), verdict, measurement, took }, Some(4), "PCK"))
     }
+}
 
+impl Guest<'_, RiscvKernel> {
+    fn cove(&self) -> Result<Booted, Failure> {
+        let platform = cove::local::platform(SignatureMode::default(), &Seed::DEFAULT)?;
+        let registers = measure_cove(&self.image.boot(), &platform)?;
+        let (session, said) = self.session();
+        let started = Instant::now();
+        let boot = session.connect(self.image.boot(), said.listener(self.args.verbose));
+        let status = Self::run(&session, boot_cove(boot, cove::machine::linux(platform.clone())?)?)?;
+        let took = started.elapsed();
+        let scenario = ScenarioArgs { scenario: None, update: None };
+        let verdict = judge_cove(self.out, &platform, scenario, self.inblob, &registers)?;
+        let measurement = pages(&registers);
+        Ok((Ran { status, console: said.console(), verdict, measurement, took }, None, "TSM"))
+    }
+}
+
+impl<K: Kernel> Guest<'_, K> {
     fn session(&self) -> (Session, Heard) {
         (Session::new(Some(self.out), false), Heard::default())
     }

@@ -185,6 +185,7 @@ pub(super) const CHECKS: &[Check] = &[
             let name: &[u8] = match &context.provider {
                 Provider::Snp => b"sev_guest\n",
                 Provider::Tdx => b"tdx_guest\n",
+                Provider::Cove => b"cove_guest\n",
                 Provider::Other(name) if name == "arm_cca_guest" => b"arm_cca_guest\n",
                 Provider::Other(name) => {
                     return failed("provider", "a provider that Linux has", name.clone());

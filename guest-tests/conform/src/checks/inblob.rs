@@ -294,7 +294,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new(
         "inblob/in-the-report",
         "what is written is what the report carries",
-        "sev_report_new, tdx_report_new",
+        "sev_report_new, tdx_report_new, cove_report_new",
         |context| {
             let entry = context.entry()?;
             for _ in 0..4 {

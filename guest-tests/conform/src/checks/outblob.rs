@@ -3,8 +3,8 @@
 use nix::errno::Errno;
 
 use crate::{
-    check::{Check, REPORT_DATA, SNP, TDX},
-    context::{Context, nonce},
+    check::{COVE, Check, REPORT_DATA, SNP, TDX},
+    context::{Context, hex, nonce},
     outcome::{Outcome, equal, failed, gives, holds, ok, refused},
     sys,
 };
@@ -26,7 +26,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new(
         "outblob/wrong-length",
         "inblob must have 64 bytes",
-        "sev_report_new, tdx_report_new",
+        "sev_report_new, tdx_report_new, cove_report_new",
         |context| {
             let entry = context.entry()?;
             for size in [1, 2, 31, 32, 48, 63] {
@@ -183,6 +183,41 @@ pub(super) const CHECKS: &[Check] = &[
         },
     )
     .needs(TDX),
+    Check::new(
+        "outblob/shape-cove",
+        "CoVE evidence is one COSE_Sign1 or one certificate, and nothing behind it",
+        "cove_report_new",
+        |context| {
+            let entry = context.entry()?;
+            entry.inblob(&nonce())?;
+            match entry.outblob()?.as_slice() {
+                // Tag 18 and an array of four; or a SEQUENCE that says its length.
+                [0xd2, 0x84, ..] => Ok(()),
+                [0x30, 0x82, high, low, rest @ ..] => {
+                    equal("length", rest.len(), u16::from_be_bytes([*high, *low]).into())
+                }
+                other => failed(
+                    "outblob",
+                    "COSE_Sign1 or a certificate",
+                    format!("{} bytes, the first {:02x?}", other.len(), other.first()),
+                ),
+            }
+        },
+    )
+    .needs(COVE),
+    Check::new(
+        "outblob/cove-key",
+        "all evidence certifies the key that the module made when it was loaded",
+        "cove_guest_init",
+        |context| {
+            let (one, other) = (context.entry()?, context.entry()?);
+            one.inblob(&nonce())?;
+            other.inblob(&nonce())?;
+            let first = certified_key(&one.outblob()?)?;
+            equal("the key in another entry", hex(&certified_key(&other.outblob()?)?), hex(&first))
+        },
+    )
+    .needs(COVE),
     Check::new("outblob/limit", "no blob is longer than its limit", "TSM_OUTBLOB_MAX", |context| {
         let entry = context.entry()?;
         entry.inblob(&nonce())?;
@@ -243,6 +278,17 @@ pub(super) const CHECKS: &[Check] = &[
     )
     .needs(SNP),
 ];
+
+/// x and y of the COSE_Key that the TVM gave, as the module writes it: {1: 2, -1: 1, -2: x, -3: y}.
+fn certified_key(evidence: &[u8]) -> Outcome<Vec<u8>> {
+    let key = evidence.windows(75).find(|key| {
+        key.starts_with(&[0xa4, 1, 2, 0x20, 1, 0x21, 0x58, 32]) && key[40..].starts_with(&[0x22, 0x58, 32])
+    });
+    match key {
+        Some(key) => Ok([&key[8..40], &key[43..]].concat()),
+        None => failed("outblob", "a public key on P-256 with four parameters", "none"),
+    }
+}
 
 fn word(bytes: &[u8], offset: usize) -> u32 {
     bytes.get(offset..).and_then(|rest| rest.first_chunk()).map_or(0, |chunk| u32::from_le_bytes(*chunk))

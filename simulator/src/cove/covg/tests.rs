@@ -441,3 +441,16 @@ fn a_host_that_fails_a_conversion() {
     assert_eq!(bench.call(CovgFid::SHARE_MEMORY_REGION, &[0x6000, 0x1000]), (SbiError::FAILED, 0));
     assert_eq!(bench.call(CovgFid::SHARE_MEMORY_REGION, &[0x6000, 0x1000]), (OK, 0));
 }
+
+#[test]
+fn a_call_that_the_host_gives_up_has_ended() {
+    let mut bench = bench();
+    assert_eq!(bench.call(CovgFid::GET_ATTCAPS, &[HOLLOW, 0x1000]), (ADDRESS, 0));
+    let fid = CovgFid::GET_ATTCAPS;
+    let ended = Event::Cove(CoveEvent::Covg { vcpu: 0, fid, error: ADDRESS });
+    assert_eq!(bench.world.journal.entries().last().map(|(_, event)| event), Some(&ended));
+    // The next call is another one: it passes its fault point.
+    let fault = (FaultPoint::COVE_ECALL, FaultAction::Status(SbiError::BUSY.to_register()));
+    bench.world.faults = Box::new(Once(Some(fault)));
+    assert_eq!(bench.call(CovgFid::GET_ATTCAPS, &[0x3000, 0x1000]), (SbiError::BUSY, 0));
+}

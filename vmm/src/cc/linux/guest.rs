@@ -14,19 +14,25 @@ use tsmsim_simulator::{env::OutOfRange, journal::Journal};
 use super::line::{Line, Sink};
 use crate::{
     cc::{
+        cove::{TvmMachine, TvmMachineError},
         end::End,
         snp::{SnpMachine, SnpMachineError},
         tdx::{TdMachine, TdMachineError},
     },
-    engine::{Engine, EngineError, qemu::QemuEngine},
+    engine::{
+        Engine, EngineError,
+        qemu::QemuEngine,
+        riscv::{Hart, qemu::QemuHart},
+    },
     loader::linux::{
         boot::{self, LinuxLoadError, LoadedLinux, Tee, load},
         image::KernelImage,
+        riscv_boot::TvmLoadError,
     },
     memory::{GuestRam, RamError},
 };
 
-/// What a kernel has to be told on this engine: where its console is; that there is one processor; and how it restarts,
+/// What an x86-64 kernel has to be told on this engine: where its console is; that there is one processor; and how it restarts,
 /// at once after a panic too, without firmware.
 const COMMAND_LINE: &str = "console=ttyS0 nr_cpus=1 panic=-1 reboot=t";
 /// Console output that is kept.
@@ -41,34 +47,37 @@ const HALTED: &[u8] = b"reboot: System halted";
 const RESTARTING: &[u8] = b"reboot: Restarting system";
 const PANIC: &str = "Kernel panic - not syncing";
 
-/// What to boot, whatever kind of guest it becomes.
-pub struct LinuxBoot<'a> {
+/// What to boot, whatever kind of guest it becomes. `K` is the kernel: a [`KernelImage`] for x86-64, or a
+/// [`RiscvKernel`](crate::loader::linux::riscv_image::RiscvKernel).
+pub struct LinuxBoot<'a, K = KernelImage> {
     /// The kernel.
-    pub kernel: &'a KernelImage,
+    pub kernel: &'a K,
     /// The initial RAM disk; empty: none.
     pub initrd: &'a [u8],
     /// What is added to the command line that a guest on this engine needs.
     pub append: &'a str,
     /// Bytes of RAM.
     pub ram_size: u64,
-    /// For the init program, not measured; see [`crate::loader::linux::boot::LinuxGuest`].
+    /// For the init program, not measured: [`tsmsim_abi::linux_guest::Task`] or nothing.
     pub task: &'a [u8],
     /// Where the console goes besides being kept.
     pub console: Option<Box<dyn Write + Send>>,
     /// What gets the output of the second serial port besides its being kept.
     pub channel: Option<Sink>,
     /// Whether RAM is there a second time, at the C-bit or shared bit. A guest without fails, as one on a host that does
-    /// not know of such a bit would.
+    /// not know of such a bit would. Without meaning for RISC-V.
     pub alias: bool,
 }
 
-impl<'a> LinuxBoot<'a> {
+impl<'a, K> LinuxBoot<'a, K> {
     /// A kernel and its RAM disk, and nothing special.
     #[must_use]
-    pub fn new(kernel: &'a KernelImage, initrd: &'a [u8], ram_size: u64) -> Self {
+    pub fn new(kernel: &'a K, initrd: &'a [u8], ram_size: u64) -> Self {
         Self { kernel, initrd, append: "", ram_size, task: &[], console: None, channel: None, alias: true }
     }
+}
 
+impl LinuxBoot<'_> {
     /// Puts the guest into RAM.
     pub(super) fn load(&self, ram: &GuestRam, tee: Tee<'_>) -> Result<LoadedLinux, LinuxLoadError> {
         let command_line = format!("{COMMAND_LINE} {}", self.append);
@@ -95,6 +104,9 @@ pub enum LinuxBootError {
     /// The guest could not be put into RAM.
     #[error(transparent)]
     Load(#[from] LinuxLoadError),
+    /// A TVM could not be put into RAM.
+    #[error(transparent)]
+    LoadTvm(#[from] TvmLoadError),
     /// Something lies outside RAM.
     #[error(transparent)]
     Memory(#[from] OutOfRange),
@@ -107,6 +119,9 @@ pub enum LinuxBootError {
     /// The launch of a TD, or the engine.
     #[error(transparent)]
     Tdx(#[from] TdMachineError),
+    /// The launch of a TVM, or the engine.
+    #[error(transparent)]
+    Cove(#[from] TvmMachineError),
     /// A thread could not be started.
     #[error("cannot read the guest's serial lines: {0}")]
     Line(#[from] io::Error),
@@ -146,12 +161,18 @@ impl std::fmt::Display for LinuxEnd {
 }
 
 /// An engine that Linux guests run on.
-pub trait LinuxEngine: Engine {
+pub trait LinuxEngine {
     /// How often the guest was stopped, by the name of the instruction.
     fn stops(&self) -> &BTreeMap<&'static str, u64>;
 }
 
 impl LinuxEngine for QemuEngine {
+    fn stops(&self) -> &BTreeMap<&'static str, u64> {
+        Self::stops(self)
+    }
+}
+
+impl LinuxEngine for QemuHart {
     fn stops(&self) -> &BTreeMap<&'static str, u64> {
         Self::stops(self)
     }
@@ -173,7 +194,7 @@ pub trait ConfidentialMachine {
     fn journal(&self) -> &Journal;
 }
 
-impl<E: LinuxEngine> ConfidentialMachine for SnpMachine<E> {
+impl<E: Engine + LinuxEngine> ConfidentialMachine for SnpMachine<E> {
     type Engine = E;
 
     fn run(&mut self, deadline: Instant) -> Result<End, EngineError> {
@@ -189,7 +210,7 @@ impl<E: LinuxEngine> ConfidentialMachine for SnpMachine<E> {
     }
 }
 
-impl<E: LinuxEngine> ConfidentialMachine for TdMachine<E> {
+impl<E: Engine + LinuxEngine> ConfidentialMachine for TdMachine<E> {
     type Engine = E;
 
     fn run(&mut self, deadline: Instant) -> Result<End, EngineError> {
@@ -198,6 +219,22 @@ impl<E: LinuxEngine> ConfidentialMachine for TdMachine<E> {
 
     fn engine(&self) -> &E {
         Self::engine(self)
+    }
+
+    fn journal(&self) -> &Journal {
+        Self::journal(self)
+    }
+}
+
+impl<H: Hart + LinuxEngine> ConfidentialMachine for TvmMachine<H> {
+    type Engine = H;
+
+    fn run(&mut self, deadline: Instant) -> Result<End, EngineError> {
+        Self::run(self, deadline)
+    }
+
+    fn engine(&self) -> &H {
+        self.hart()
     }
 
     fn journal(&self) -> &Journal {
@@ -218,10 +255,17 @@ pub(super) struct Lines {
 impl Lines {
     /// Those of a running QEMU, which closes its ends when it ends.
     pub(super) fn of(engine: &QemuEngine) -> io::Result<Self> {
-        let take = |number| {
-            engine.take_serial(number).ok_or_else(|| io::Error::other("the machine has no such line"))
-        };
-        Ok(Self { host: [take(0)?, take(1)?], attention: engine.attention(), guest: Vec::new() })
+        Self::taken(|number| engine.take_serial(number), engine.attention())
+    }
+
+    /// Those of a running QEMU for RISC-V.
+    pub(super) fn of_hart(hart: &QemuHart) -> io::Result<Self> {
+        Self::taken(|number| hart.take_serial(number), hart.attention())
+    }
+
+    fn taken(serial: impl Fn(usize) -> Option<UnixStream>, attention: Arc<AtomicBool>) -> io::Result<Self> {
+        let take = |number| serial(number).ok_or_else(|| io::Error::other("the machine has no such line"));
+        Ok(Self { host: [take(0)?, take(1)?], attention, guest: Vec::new() })
     }
 }
 
@@ -256,7 +300,7 @@ impl<M: ConfidentialMachine> LinuxGuest<M> {
     /// If the engine fails.
     pub fn run(&mut self, deadline: Instant) -> Result<LinuxEnd, EngineError> {
         let end = self.machine.run(deadline)?;
-        if end == End::Shutdown {
+        if matches!(end, End::Shutdown | End::PoweredOff) {
             for stream in self.ends.drain(..) {
                 // One that is closed already is just as good.
                 drop(stream.shutdown(Shutdown::Write));
@@ -268,7 +312,7 @@ impl<M: ConfidentialMachine> LinuxGuest<M> {
             _ if self.channel.is_done() => LinuxEnd::Done,
             End::Deadline if self.console.is_done() => LinuxEnd::PowerOff,
             End::Deadline => LinuxEnd::TimeOut,
-            End::Shutdown => ended(&self.console()),
+            End::Shutdown | End::PoweredOff => ended(&self.console()),
             other => LinuxEnd::Machine(other),
         };
         tracing::info!(%end, stops = ?self.stops(), "Linux ended");
@@ -332,8 +376,12 @@ fn ended(console: &str) -> LinuxEnd {
     if let Some(line) = console.lines().find(|line| line.contains(PANIC)) {
         return LinuxEnd::Panic(line.trim().to_owned());
     }
-    let restarted = memchr::memmem::find(console.as_bytes(), RESTARTING).is_some();
-    if restarted { LinuxEnd::Restart } else { LinuxEnd::Reset }
+    let shows = |text| memchr::memmem::find(console.as_bytes(), text).is_some();
+    match () {
+        () if shows(POWER_DOWN) => LinuxEnd::PowerOff,
+        () if shows(RESTARTING) => LinuxEnd::Restart,
+        () => LinuxEnd::Reset,
+    }
 }
 
 #[cfg(test)]
@@ -345,6 +393,7 @@ mod tests {
     #[case("[ 1.0] reboot: Restarting system\n", LinuxEnd::Restart)]
     #[case("[ 1.0] Kernel panic - not syncing: VFS\n[ 1.1] reboot: Restarting system\n",
         LinuxEnd::Panic("[ 1.0] Kernel panic - not syncing: VFS".to_owned()))]
+    #[case("[ 1.0] reboot: Power down\n", LinuxEnd::PowerOff)]
     #[case("", LinuxEnd::Reset)]
     fn the_console_tells_why(#[case] console: &str, #[case] end: LinuxEnd) {
         assert_eq!(ended(console), end);

@@ -27,7 +27,7 @@ use crate::{
     cc::{
         boot, boot_td,
         snp::{INTERCEPTED_MSRS, SnpMachine, SnpMachineError, SnpMachineParts},
-        tdx::{Surroundings, TdMachine, TdMachineError, TdMachineParts},
+        tdx::{TdMachine, TdMachineError, TdMachineParts},
     },
     device::{
         cmos::{CMOS_PORT, CMOS_PORT_COUNT, Cmos},
@@ -140,8 +140,7 @@ impl KvmLinux {
             plan: LaunchPlan { host_data, ..loaded.snp_plan(policy) },
             vmsa: Box::new(*loaded.vmsa()),
         };
-        let Surroundings { clock, entropy, faults } = surroundings;
-        let machine = SnpMachine::launch_with(parts, clock, entropy, faults)?;
+        let machine = SnpMachine::launch_with(parts, surroundings)?;
         patch(&ram, &sites)?;
         LinuxGuest::new(machine, lines, guest.console, guest.channel)
     }

@@ -16,7 +16,7 @@ use crate::{
     bus::PortBus,
     cc::{
         snp::{INTERCEPTED_MSRS, SnpMachine, SnpMachineParts},
-        tdx::Surroundings,
+        surroundings::Surroundings,
     },
     engine::{
         cpuid::{CpuidEntry, CpuidTable},
@@ -96,7 +96,6 @@ pub fn boot_snp(
     let ram = GuestRam::new_shared(boot.ram_size)?;
     let loaded = snp.load(&boot, &ram)?;
     let SnpLinux { firmware, c_bit, certificates, policy, host_data, surroundings } = snp;
-    let Surroundings { clock, entropy, faults } = surroundings;
     let cpu = firmware.platform().cpu();
     let state = loaded.state();
     let engine = QemuEngine::new(QemuSetup {
@@ -129,7 +128,7 @@ pub fn boot_snp(
         plan,
         vmsa: Box::new(*loaded.vmsa()),
     };
-    let machine = SnpMachine::launch_with(parts, clock, entropy, faults)?;
+    let machine = SnpMachine::launch_with(parts, surroundings)?;
     let lines = Lines::of(machine.engine())?;
     LinuxGuest::new(machine, lines, boot.console, boot.channel)
 }

@@ -305,10 +305,10 @@ impl QemuEngine {
     fn end(&mut self) -> Result<Exit, EngineError> {
         self.ended = true;
         let process = &mut self.running()?.process;
-        if process.ended_well() {
+        if process.child.ended().is_some_and(|status| status.success()) {
             Ok(Exit::Shutdown)
         } else {
-            Err(EngineError::Qemu(format!("it ended: {}", process.complaints())))
+            Err(EngineError::Qemu(format!("it ended: {}", process.child.complaints())))
         }
     }
 
@@ -354,10 +354,10 @@ impl Engine for QemuEngine {
         client.resume(None)?;
         let stop = client.wait(Instant::now() + FIRMWARE_TIME)?;
         if stop.is_none() || stop == Some(Stop::Exited) {
-            let complaints = process.complaints();
+            let complaints = process.child.complaints();
             return Err(EngineError::Qemu(format!("its firmware did not reach the guest: {complaints}")));
         }
-        process.leave_no_trace();
+        process.child.leave_no_trace();
         client.remove_breakpoint(entry)?;
         self.file = client.registers()?;
         let SystemRegisters { cr0, cr3, cr4, efer, cpl } = self.file.system;

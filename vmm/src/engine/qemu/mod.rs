@@ -8,7 +8,8 @@
 //! | file | what |
 //! |---|---|
 //! | `protocol.rs` | the gdb remote serial protocol |
-//! | `process.rs` | the child process: its arguments, its sockets, its end |
+//! | `process.rs` | the child process: its arguments, its sockets |
+//! | `child.rs` | what QEMUs for all processors have in common: their beginning and their end |
 //! | `watch.rs` | which instructions are watched, and until when |
 //! | `engine.rs` | the [`Engine`](super::Engine) |
 //! | `delivery.rs` | exceptions, interrupts and HLT, delivered by hand |
@@ -16,6 +17,7 @@
 #[cfg(doc)]
 use super::Exit;
 
+pub(crate) mod child;
 mod delivery;
 mod engine;
 mod process;

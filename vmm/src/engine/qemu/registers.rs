@@ -88,26 +88,7 @@ mod tests {
 
     #[test]
     fn general_registers_go_there_and_back() {
-        let general = Registers {
-            rax: 1,
-            rbx: 2,
-            rcx: 3,
-            rdx: 4,
-            rsi: 5,
-            rdi: 6,
-            rsp: 7,
-            rbp: 8,
-            r8: 9,
-            r9: 10,
-            r10: 11,
-            r11: 12,
-            r12: 13,
-            r13: 14,
-            r14: 15,
-            r15: 16,
-            rip: 17,
-            rflags: 18,
-        };
+        let general = Registers::numbered();
         let mut bytes = general_bytes(&general);
         assert_eq!(bytes.len(), GENERAL_BYTES);
         bytes.extend(0x10u32.to_le_bytes());

@@ -3,6 +3,11 @@
 //! What a TVM wants of its host, it says by `ecall`; all else (timer, interrupts, page tables) is the engine's own affair, so
 //! this trait is far smaller than the x86 [`Engine`](super::Engine). Guest RAM starts at [`RAM_BASE`].
 
+pub mod ckb;
+#[cfg(target_os = "linux")]
+pub mod qemu;
+pub mod scripted;
+
 use std::time::Instant;
 
 use super::{EngineError, EngineInfo};
@@ -35,6 +40,21 @@ pub struct Trap {
     pub pc: u64,
     /// `mtval`: the address or the instruction that is at fault, zero where the engine does not know.
     pub value: u64,
+}
+
+/// Values of `mcause` for exceptions (RISC-V privileged architecture, table "Machine cause register (mcause) values after
+/// trap").
+pub mod cause {
+    /// Instruction access fault.
+    pub const INSTRUCTION_ACCESS_FAULT: u64 = 1;
+    /// Illegal instruction.
+    pub const ILLEGAL_INSTRUCTION: u64 = 2;
+    /// Breakpoint.
+    pub const BREAKPOINT: u64 = 3;
+    /// Load access fault.
+    pub const LOAD_ACCESS_FAULT: u64 = 5;
+    /// Store or AMO access fault.
+    pub const STORE_ACCESS_FAULT: u64 = 7;
 }
 
 /// Where a guest begins.

@@ -13,7 +13,10 @@ use tsmsim_abi::linux_boot::{BOOT_FLAG, HEADER_MAGIC, PAYLOAD_VERSION, SETUP_HEA
 use zerocopy::FromBytes;
 
 use super::decompress::{Compression, DecompressError};
-use crate::memory::{GuestRam, MAX_RAM_SIZE};
+use crate::{
+    loader::elf::segment_contents,
+    memory::{GuestRam, MAX_RAM_SIZE},
+};
 
 /// Most bytes of a decompressed kernel; Debian's have 60 MiB.
 pub const MAX_KERNEL: usize = 512 << 20;
@@ -264,8 +267,9 @@ fn release_in_header(file: &[u8], header: &SetupHeader) -> Option<String> {
     }
 }
 
-fn release_in_banner(elf: &[u8]) -> Option<String> {
-    let mut rest = elf;
+/// The release in the text that a kernel prints first.
+pub(super) fn release_in_banner(image: &[u8]) -> Option<String> {
+    let mut rest = image;
     loop {
         let at = rest.iter().position(|&byte| byte == BANNER[0])?;
         rest = rest.get(at..)?;
@@ -359,26 +363,10 @@ fn code_sections(file: &ElfBytes<'_, LittleEndian>, segments: &[KernelSegment]) 
 
 fn segment(header: &ProgramHeader, image_length: usize) -> Result<KernelSegment, ImageError> {
     let error = |problem| ImageError::Segment { paddr: header.p_paddr, length: header.p_memsz, problem };
-    if header.p_filesz > header.p_memsz {
-        return Err(error("more contents than room for them"));
-    }
+    let contents = segment_contents(header, image_length, MAX_RAM_SIZE).map_err(error)?;
     if header.p_paddr < LOWEST {
         return Err(error("begins in the first MiB"));
     }
-    if header.p_paddr.checked_add(header.p_memsz).is_none_or(|end| end > MAX_RAM_SIZE) {
-        return Err(error("ends behind the most RAM that a guest can have"));
-    }
-    if header.p_vaddr.checked_add(header.p_memsz).is_none() {
-        return Err(error("its virtual addresses wrap around"));
-    }
-    let start = usize::try_from(header.p_offset).ok();
-    let end = header.p_offset.checked_add(header.p_filesz).and_then(|end| usize::try_from(end).ok());
-    let contents = match (start, end) {
-        (Some(start), Some(end)) if end <= image_length => start..end,
-        // Contents of no length may be anywhere.
-        _ if header.p_filesz == 0 => 0..0,
-        _ => return Err(error("its contents end behind the image")),
-    };
     Ok(KernelSegment {
         vaddr: header.p_vaddr,
         paddr: header.p_paddr,

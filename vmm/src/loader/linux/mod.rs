@@ -10,6 +10,7 @@
 //! | [`reset`] | the way from a processor's reset to the kernel's entry |
 //! | [`modules`] | modules of a kernel package, in the order of their dependencies |
 //! | [`initramfs`] | the archive that the kernel unpacks |
+//! | [`riscv_image`], [`riscv_fdt`], [`riscv_boot`] | the same for RISC-V: image, device tree, everything into RAM |
 
 pub mod acpi;
 pub mod boot;
@@ -19,3 +20,6 @@ pub mod initramfs;
 pub mod layout;
 pub mod modules;
 pub mod reset;
+pub mod riscv_boot;
+pub mod riscv_fdt;
+pub mod riscv_image;

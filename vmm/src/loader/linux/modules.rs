@@ -115,6 +115,9 @@ pub const SNP_MODULES: [Wanted<'_>; 6] = [
 /// What `tdx-guest` needs.
 pub const TDX_MODULES: [Wanted<'_>; 1] = [required("tdx-guest")];
 
+/// What a TVM needs: a module of this repository, which needs the kernel's own `tsm`; Debian's kernels for RISC-V have neither.
+pub const COVE_MODULES: [Wanted<'_>; 1] = [required("cove-guest")];
+
 /// A directory of modules.
 #[derive(Clone, Debug)]
 pub struct ModuleDirectory {

@@ -75,6 +75,21 @@ fn without_a_list_modules_say_what_they_need() {
     assert!(modules.iter().all(|module| module.bytes.starts_with(b"\x7fELF")), "all are decompressed");
 }
 
+/// A list that a distribution made knows nothing of modules that were added.
+#[test]
+fn added_modules_say_what_they_need() {
+    let root = directory(&[
+        ("updates/cove_guest.ko", needing("tsm")),
+        ("updates/tsm.ko", needing("configfs")),
+        ("kernel/fs/configfs.ko.xz", compress(Compression::Xz, &needing(""))),
+        ("modules.dep", b"kernel/fs/configfs.ko.xz:\n".to_vec()),
+    ]);
+    assert_eq!(names(&root, &COVE_MODULES), ["configfs", "tsm", "cove_guest"]);
+    fs::remove_file(root.path().join("updates/tsm.ko")).unwrap();
+    let error = order(&root, &COVE_MODULES).unwrap_err().to_string();
+    assert!(error.contains("module tsm") && error.contains("cove_guest needs it"), "{error}");
+}
+
 #[test]
 fn a_list_is_believed() {
     let root = directory(&[

@@ -1,0 +1,42 @@
+//! The guest: its machine below, its checks above.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`arch`] | entry, `ecall`, memory by address: all that is unsafe |
+//! | [`call`] | SBI calls, and what is expected of them |
+//! | [`console`], [`tap`] | what it prints |
+//! | [`place`] | where its buffers lie |
+//! | [`tvm`] | what all checks need |
+//! | [`checks`] | what it checks |
+
+mod arch;
+mod call;
+mod checks;
+mod console;
+mod place;
+mod tap;
+mod tvm;
+
+use tap::{Tap, Why};
+use tvm::Tvm;
+
+/// The guest begins here, with the address of the parameter page.
+fn main(parameters: u64) -> ! {
+    let mut tap = Tap::new();
+    let tvm = match Tvm::start(parameters) {
+        Ok(tvm) => tvm,
+        Err(why) => {
+            console::print(format_args!("Bail out! {why}\n"));
+            console::give_up()
+        }
+    };
+    let parameters = &tvm.parameters;
+    match parameters.mode.get() {
+        0 => checks::all(&tvm, &mut tap),
+        1 => checks::evidence::wanted(&tvm, &mut tap),
+        2 => tap.check("readings", checks::measurement::repeat(&tvm, parameters.count.get())),
+        mode => tap.check("mode", Err(Why::new(format_args!("{mode} is not known")))),
+    }
+    tap.finish();
+    console::done()
+}
