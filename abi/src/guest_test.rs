@@ -46,7 +46,7 @@ wire! {
     pub struct Parameters {
         /// [`PARAMETERS_MAGIC`].
         pub magic: [u8; 8],
-        /// Guest-physical address of the secrets page, zero if there is none.
+        /// Guest-physical address of the secrets page, in a TVM of its attestation payload; zero if there is none.
         pub secrets_gpa: U64,
         /// Guest-physical address of the CPUID page, zero if there is none.
         pub cpuid_gpa: U64,

@@ -1,7 +1,8 @@
 //! What dispatch costs beyond the cryptography that it cannot do without: both sides in turn, many times, in one run.
 //!
 //! With randomized signatures the aim is a ratio under 1.15 for a report request, and under 1.3 and the report's MAC for a
-//! quote; CoVE's evidence is compared with its two signatures by the same libraries, and judging a quote with dcap-qvl. Ratios are printed and never tested.
+//! quote; CoVE's evidence is compared with its two signatures by the same libraries, and judging a quote with dcap-qvl. Ratios
+//! are printed and never tested.
 
 use std::{
     hint::black_box,

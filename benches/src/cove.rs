@@ -1,4 +1,4 @@
-//! A machine whose TVM does nothing but ask for evidence, and the signatures that evidence cannot do without.
+//! Machines whose TVM does nothing but ask for evidence or read a register, and the signatures that evidence cannot do without.
 
 use tsmsim_abi::cove::{
     PAGE_SIZE,
@@ -134,6 +134,37 @@ impl EvidenceMachine {
         let mut evidence = vec![0; self.evidence];
         self.guest.world().memory.read(OUTPUT, &mut evidence).expect("it is in memory");
         evidence
+    }
+}
+
+/// A TVM that reads a measurement register again and again: a call with hardly any work in it.
+pub struct MeasurementMachine {
+    guest: InProcessTvmGuest,
+    registers: Registers,
+}
+
+impl MeasurementMachine {
+    /// A machine on this platform.
+    ///
+    /// # Panics
+    /// If it cannot be launched, or there is no register.
+    #[must_use]
+    pub fn new(platform: CovePlatform) -> Self {
+        let registers = Registers::covg(CovgFid::READ_MEASUREMENT, &[OUTPUT, PAGE_SIZE as u64, 0]);
+        let mut machine = Self { guest: tvm(platform), registers };
+        // The first call maps the page.
+        machine.ecall();
+        machine
+    }
+
+    /// The timed part: `ecall`, TSM, the register into memory.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn ecall(&mut self) {
+        let mut registers = self.registers;
+        let action = self.guest.ecall(&mut registers);
+        assert_eq!((action, registers.error()), (Action::Resume, SbiError::SUCCESS), "there is a register");
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `snp_report` | a report request: dispatch alone, and the whole way of a guest; the bare signature |
 //! | `snp_launch` | the launch digest, `SNP_LAUNCH_UPDATE`, the launch of a guest; the bare hash |
 //! | `snp_evidence` | keys and certificates of a platform, reports per product line, judging evidence |
+//! | `cove_ecall` | an `ecall` of a TVM on the interpreter and on QEMU, beside the simulator alone; passed over where there is no guest or no QEMU |
 //! | `kvm_exit` | exits of a virtual machine; passed over where there is no KVM |
 //! | `userland` | a report through configfs and through `/dev/sev-guest` of `tsmsim run`, evidence of CoVE through configfs, beside the simulator alone; starting; passed over where there is no FUSE |
 //! | `linux_boot` | a stock kernel as a guest of `tsmsim boot`, beside plain QEMU; many reports in one guest; passed over where there is no kernel |

@@ -5,6 +5,8 @@
 mod cove;
 #[path = "make-seeds/linux.rs"]
 mod linux;
+#[path = "make-seeds/riscv.rs"]
+mod riscv;
 
 use std::{fs, path::Path};
 
@@ -80,6 +82,7 @@ fn main() {
     ioctls();
     cove::seeds();
     linux::seeds();
+    riscv::seeds();
 }
 
 fn msr() {

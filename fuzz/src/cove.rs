@@ -11,7 +11,6 @@ use tsmsim_keys::{
 };
 use tsmsim_simulator::{
     cove::{
-        PAGE_SIZE,
         guest::{IMAGE_GPA, InProcessTvmGuest},
         machine::{HostConfig, LaunchPlan, Machine, PlannedPage},
         platform::{CovePlatform, CovePlatformConfig},
@@ -87,12 +86,9 @@ pub fn tap() -> Vec<u8> {
 }
 
 fn seal() -> Vec<u8> {
-    let (platform, plan) = (platform(), promote_plan());
-    let mut registers = platform.initial_registers().clone();
-    for gpa in (0..SMALL_RAM as u64).step_by(PAGE_SIZE).filter(|gpa| *gpa != TAP_GPA) {
-        registers.measured_page(gpa, &[0; PAGE_SIZE]);
-    }
-    registers.entry(plan.entry_sepc, plan.fdt_addr);
+    let platform = platform();
+    let registers = promote_plan().measure(&*small_world().memory, platform.initial_registers().clone());
+    let registers = registers.expect("the plan is of this memory");
     platform.seal_tap(&registers.local_measurement(), SECRET, [4; 12]).expect("it is not too long")
 }
 

@@ -157,6 +157,13 @@ pub fn kernel_7() -> Option<PathBuf> {
     directory("TSMSIM_KERNEL_7")
 }
 
+/// Debian's Linux 6.12 for riscv64, in the same form, with this repository's modules `tsm` and `cove_guest` among its own.
+#[must_use]
+#[track_caller]
+pub fn kernel_riscv64() -> Option<PathBuf> {
+    directory("TSMSIM_KERNEL_RISCV64")
+}
+
 /// A program of the system, by its name.
 #[must_use]
 #[track_caller]

@@ -6,16 +6,16 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`engine`] | what executes the guest: `engine::kvm` (x86-64 Linux only), [`engine::riscv`], and [`engine::scripted`] for tests |
+//! | [`engine`] | what executes the guest: `engine::kvm` (x86-64 Linux only), `engine::qemu` (Linux), [`engine::riscv`], and [`engine::scripted`] for tests |
 //! | [`memory`] | guest RAM |
-//! | [`loader`] | bare-metal ELF images, OVMF images, VMSAs, boot page tables, patching of instructions |
+//! | [`loader`] | bare-metal ELF images, Linux kernels for x86-64 and RISC-V, OVMF images, VMSAs, boot page tables, patching of instructions |
 //! | [`bus`], [`device`] | port I/O and the devices on it |
 //! | [`paging`] | page walks |
 //! | [`cc`] | confidential machines: exits turned into calls of the simulator |
 //! | [`guest_channel`] | what a Linux guest sends: output, files, exit status |
 //!
-//! Guest RAM lies at guest-physical address zero (on RISC-V at [`engine::riscv::RAM_BASE`]) and, for guests that believe in memory encryption, a second time at
-//! the address that is the C-bit or the shared bit alone: both names reach the same bytes, so a page can be used as private
+//! Guest RAM lies at guest-physical address zero (on RISC-V at [`engine::riscv::RAM_BASE`]) and, for guests that believe in
+//! memory encryption, a second time at the address that is the C-bit or the shared bit alone: both names reach the same bytes, so a page can be used as private
 //! and as shared without any encryption. That models the guest's view; it isolates nothing.
 
 pub mod bus;

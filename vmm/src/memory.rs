@@ -1,8 +1,10 @@
 //! Guest RAM: one region from guest-physical address zero, or seen from another address on.
 
+use std::sync::{Arc, atomic::Ordering};
+
 use thiserror::Error;
 use tsmsim_simulator::env::{GuestMemory, OutOfRange};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress};
 
 /// Bytes of a page, the unit of launch and of page states.
 pub const PAGE_SIZE: u64 = 4096;
@@ -32,37 +34,37 @@ pub enum RamError {
 /// on its copy.
 #[derive(Clone, Debug)]
 pub struct GuestRam {
-    regions: GuestMemoryMmap,
+    region: Arc<GuestRegionMmap>,
     size: u64,
 }
 
 impl GuestRam {
     /// Maps `size` bytes of RAM, at guest-physical address zero.
     pub fn new(size: u64) -> Result<Self, RamError> {
-        let length = checked_length(size)?;
-        let regions = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), length)])
-            .map_err(|error| RamError::Map { size, reason: error.to_string() })?;
-        Ok(Self { regions, size })
+        Self::map(size, None)
+    }
+
+    fn map(size: u64, file: Option<FileOffset>) -> Result<Self, RamError> {
+        let region = GuestRegionMmap::from_range(GuestAddress(0), checked_length(size)?, file);
+        let region = region.map_err(|error| RamError::Map { size, reason: error.to_string() })?;
+        Ok(Self { region: Arc::new(region), size })
     }
 
     /// [`Self::new`] in a file that another process can map too; see [`Self::shared_file`]. The file has no name, so it
     /// is gone with the last process that has it.
     #[cfg(unix)]
     pub fn new_shared(size: u64) -> Result<Self, RamError> {
-        let length = checked_length(size)?;
+        checked_length(size)?;
         let reason = |error: &dyn std::fmt::Display| RamError::Map { size, reason: error.to_string() };
         let file = nameless_file().map_err(|error| reason(&error))?;
         file.set_len(size).map_err(|error| reason(&error))?;
-        let range = (GuestAddress(0), length, Some(vm_memory::FileOffset::new(file, 0)));
-        let regions = GuestMemoryMmap::from_ranges_with_files([range]).map_err(|error| reason(&error))?;
-        Ok(Self { regions, size })
+        Self::map(size, Some(FileOffset::new(file, 0)))
     }
 
     /// The file that holds this RAM, from its first byte on; `None` unless [`Self::new_shared`] made it.
     #[cfg(unix)]
     pub fn shared_file(&self) -> Option<&std::fs::File> {
-        use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
-        Some(self.regions.find_region(GuestAddress(0))?.file_offset()?.file())
+        Some(self.region.file_offset()?.file())
     }
 
     /// Memory that lies behind this RAM in its file, which grows for it if it is not there yet: a process that maps the whole
@@ -70,27 +72,25 @@ impl GuestRam {
     #[cfg(unix)]
     pub(crate) fn behind(&self, size: u64) -> Result<Option<Self>, RamError> {
         let Some(file) = self.shared_file() else { return Ok(None) };
-        let length = checked_length(size)?;
+        checked_length(size)?;
         let reason = |error: &dyn std::fmt::Display| RamError::Map { size, reason: error.to_string() };
         let end = self.size.saturating_add(size);
         if file.metadata().map_err(|error| reason(&error))?.len() < end {
             file.set_len(end).map_err(|error| reason(&error))?;
         }
         let file = file.try_clone().map_err(|error| reason(&error))?;
-        let range = (GuestAddress(0), length, Some(vm_memory::FileOffset::new(file, self.size)));
-        let regions = GuestMemoryMmap::from_ranges_with_files([range]).map_err(|error| reason(&error))?;
-        Ok(Some(Self { regions, size }))
+        Self::map(size, Some(FileOffset::new(file, self.size))).map(Some)
     }
 
     /// Reads four bytes at once, before anything that is read later.
     pub(crate) fn load_acquire(&self, gpa: u64) -> Result<u32, OutOfRange> {
-        let value = self.regions.load(GuestAddress(gpa), std::sync::atomic::Ordering::Acquire);
+        let value = self.region.load(MemoryRegionAddress(gpa), Ordering::Acquire);
         value.map_err(|_| OutOfRange { gpa, len: 4 })
     }
 
     /// Writes four bytes at once, after everything that was written earlier.
     pub(crate) fn store_release(&self, gpa: u64, value: u32) -> Result<(), OutOfRange> {
-        let stored = self.regions.store(value, GuestAddress(gpa), std::sync::atomic::Ordering::Release);
+        let stored = self.region.store(value, MemoryRegionAddress(gpa), Ordering::Release);
         stored.map_err(|_| OutOfRange { gpa, len: 4 })
     }
 
@@ -111,7 +111,7 @@ impl GuestRam {
         if buf.is_empty() {
             return Ok(());
         }
-        self.regions.read_slice(buf, GuestAddress(gpa)).map_err(|_| OutOfRange { gpa, len })
+        self.region.read_slice(buf, MemoryRegionAddress(gpa)).map_err(|_| OutOfRange { gpa, len })
     }
 
     /// Copies into guest RAM. Fails as a whole, with RAM untouched, if the range is not RAM.
@@ -120,7 +120,9 @@ impl GuestRam {
         if data.is_empty() {
             return Ok(());
         }
-        self.regions.write_slice(data, GuestAddress(gpa)).map_err(|_| OutOfRange { gpa, len: data.len() })
+        self.region
+            .write_slice(data, MemoryRegionAddress(gpa))
+            .map_err(|_| OutOfRange { gpa, len: data.len() })
     }
 
     /// Where this process has the first byte of RAM: what a memory slot of a hypervisor is made from.
@@ -128,10 +130,8 @@ impl GuestRam {
     /// The mapping lives as long as any clone of this value.
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     pub(crate) fn host_address(&self) -> Result<u64, OutOfRange> {
-        use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _, MemoryRegionAddress};
         let nowhere = OutOfRange { gpa: 0, len: 0 };
-        let region = self.regions.find_region(GuestAddress(0)).ok_or(nowhere)?;
-        let pointer = region.get_host_address(MemoryRegionAddress(0)).map_err(|_| nowhere)?;
+        let pointer = self.region.get_host_address(MemoryRegionAddress(0)).map_err(|_| nowhere)?;
         u64::try_from(pointer.addr()).map_err(|_| nowhere)
     }
 

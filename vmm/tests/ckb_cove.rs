@@ -5,7 +5,10 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{CHALLENGE, TIME, blob, checks, guest, in_process, judge, platform, request, run};
+use common::{
+    CHALLENGE, SECRET, TIME, Way, blob, checks, guest, in_process, judge, platform, request, request_as, run,
+    tap,
+};
 use rstest::rstest;
 use tsmsim_abi::{
     cove::{
@@ -20,15 +23,15 @@ use tsmsim_keys::{Seed, cove::KeyAlgorithm};
 use tsmsim_simulator::{
     cove::{
         event::CoveEvent,
-        machine::{HostConfig, LaunchPlan},
-        platform::CovePlatformConfig,
+        machine::{HostConfig, LaunchError, LaunchPlan},
+        platform::{Component, CovePlatform, CovePlatformConfig},
     },
     journal::Event,
 };
 use tsmsim_vmm::{
     cc::{
-        boot_tvm::{TvmBootRequest, boot_tvm},
-        cove::{End, HandOver, Surroundings, TvmMachine, TvmMachineParts},
+        boot_tvm::{TvmBootError, TvmBootRequest, TvmLaunch, boot_tvm},
+        cove::{End, HandOver, Surroundings, TvmMachine, TvmMachineError, TvmMachineParts},
     },
     engine::riscv::{Trap, cause, ckb::CkbHart},
     memory::{GuestRam, PlacedRam},
@@ -47,10 +50,14 @@ fn config() -> CovePlatformConfig {
 #[case::no_runtime_registers(CovePlatformConfig { runtime_measurements: 0, ..config() })]
 #[case::cbor_alone(CovePlatformConfig { formats: CertificateFormats::new().with_cbor(true), ..config() })]
 #[case::x509_alone(CovePlatformConfig { formats: CertificateFormats::new().with_x509(true), ..config() })]
-fn every_check_of_the_guest_passes(#[case] config: CovePlatformConfig) {
+fn every_check_of_the_guest_passes(
+    #[case] config: CovePlatformConfig,
+    #[values(Way::Steps, Way::Promoted, Way::PromotedWithoutTap)] way: Way,
+) {
     let Some(elf) = guest() else { return };
     let platform = config.build(&Seed::DEFAULT).unwrap();
-    let request = TvmBootRequest { platform: platform.clone(), ..request(&elf, 0) };
+    let launch = way.launch(&elf, &platform);
+    let request = TvmBootRequest { platform: platform.clone(), launch, ..request(&elf, 0) };
     let mut booted = boot_tvm(request).unwrap();
     let (end, console) = run(&mut booted);
     assert_eq!(end, End::Done(0), "{console}");
@@ -60,6 +67,12 @@ fn every_check_of_the_guest_passes(#[case] config: CovePlatformConfig) {
     let initial = tvm.initial_registers().values().concat();
     let registers = [initial, tvm.runtime_registers().concat()].concat();
     assert_eq!(blob(&console, "measurements"), registers);
+    let predicted = way.measure(&elf, &platform);
+    if way == Way::Promoted {
+        assert_eq!(blob(&console, "secret"), SECRET);
+    } else {
+        assert!(!console.contains("# blob secret "));
+    }
     for (offered, name, algorithm) in [
         (config.formats.cbor(), "evidence", KeyAlgorithm::Ed25519),
         (config.formats.x509(), "evidence-x509", KeyAlgorithm::P256),
@@ -69,7 +82,7 @@ fn every_check_of_the_guest_passes(#[case] config: CovePlatformConfig) {
             continue;
         }
         let evidence = blob(&console, name);
-        let verdict = judge(&platform, &elf, algorithm, evidence.clone());
+        let verdict = judge(&platform, &predicted, algorithm, evidence.clone());
         assert!(verdict.accepted(), "{}", verdict.table());
         let claims = Claims::read(&evidence).unwrap();
         assert_eq!(claims.tvm.challenge, CHALLENGE);
@@ -78,11 +91,13 @@ fn every_check_of_the_guest_passes(#[case] config: CovePlatformConfig) {
     }
 }
 
-/// Every function was called with success, apart from the one that needs a TAP, and each was refused.
-#[test]
-fn every_function_is_called_and_refused() {
+/// Every function was called with success, the secret's only if there was a TAP, and each was refused.
+#[rstest]
+fn every_function_is_called_and_refused(
+    #[values(Way::Steps, Way::Promoted, Way::PromotedWithoutTap)] way: Way,
+) {
     let Some(elf) = guest() else { return };
-    let mut booted = boot_tvm(request(&elf, 0)).unwrap();
+    let mut booted = boot_tvm(request_as(way, &elf, 0)).unwrap();
     assert_eq!(run(&mut booted).0, End::Done(0));
     let calls: Vec<(CovgFid, SbiError)> = booted
         .machine
@@ -95,17 +110,89 @@ fn every_function_is_called_and_refused() {
         .collect();
     for (fid, name) in CovgFid::NAMED {
         let errors = || calls.iter().filter(|(called, _)| called == fid).map(|(_, error)| *error);
-        let succeeds = *fid != CovgFid::RETRIEVE_SECRET;
+        let succeeds = *fid != CovgFid::RETRIEVE_SECRET || way == Way::Promoted;
         assert_eq!(errors().any(|error| error == SbiError::SUCCESS), succeeds, "{name}");
         assert!(errors().any(|error| error != SbiError::SUCCESS), "{name}");
     }
 }
 
-#[test]
-fn the_same_request_gives_the_same_lines() {
+#[rstest]
+fn the_same_request_gives_the_same_lines(#[values(Way::Steps, Way::Promoted)] way: Way) {
     let Some(elf) = guest() else { return };
-    let [one, other] = [(); 2].map(|()| in_process(request(&elf, 0)).1);
+    let [one, other] = [(); 2].map(|()| in_process(request_as(way, &elf, 0)).1);
     assert!(one.lines().eq(other.lines()));
+}
+
+/// Up to a page.
+#[rstest]
+fn secrets_of_all_sizes_are_retrieved(#[values(1, 4095, 4096)] size: usize) {
+    let Some(elf) = guest() else { return };
+    let secret: Vec<u8> = (0..=u8::MAX).cycle().take(size).collect();
+    let launch = TvmLaunch::Promote { tap: Some(tap(&elf, &platform(), &secret)) };
+    let (end, console) = in_process(TvmBootRequest { launch, ..request(&elf, 0) });
+    assert_eq!(end, End::Done(0), "{console}");
+    assert!(checks(&console) > 180, "{console}");
+    assert_eq!(blob(&console, "secret"), secret);
+}
+
+/// An image that differs in one bit.
+fn changed(elf: &[u8]) -> Vec<u8> {
+    let mut changed = elf.to_vec();
+    let at = elf.windows(14).position(|window| window == b"TAP version 14").unwrap();
+    changed[at] ^= 1;
+    changed
+}
+
+/// Why the guest was not promoted with this TAP.
+fn refusal(elf: &[u8], platform: CovePlatform, tap: Vec<u8>) -> Option<LaunchError> {
+    let request =
+        TvmBootRequest { platform, launch: TvmLaunch::Promote { tap: Some(tap) }, ..request(elf, 0) };
+    match boot_tvm(request) {
+        Ok(_) => None,
+        Err(TvmBootError::Machine(TvmMachineError::Launch(error))) => Some(error),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_tap_is_for_one_image_on_one_platform() {
+    let Some(elf) = guest() else { return };
+    let platform = platform();
+    let tap = tap(&elf, &platform, SECRET);
+    let auth = Some(LaunchError { step: "promote_to_tvm", error: SbiError::AUTH });
+    assert_eq!(refusal(&elf, platform.clone(), tap.clone()), None);
+    assert_eq!(refusal(&changed(&elf), platform.clone(), tap.clone()), auth, "another image");
+    let newer = Component { svn: config().tsm.svn + 1, ..config().tsm };
+    let another_tsm = CovePlatformConfig { tsm: newer, ..config() }.build(&Seed::DEFAULT).unwrap();
+    let another_device = config().build(&Seed::from_bytes([1; 32])).unwrap();
+    for other in [another_tsm, another_device] {
+        let same = |platform: &CovePlatform| Way::Promoted.measure(&elf, platform).local_measurement();
+        assert_eq!(same(&other), same(&platform), "it is the key that differs");
+        assert_eq!(refusal(&elf, other.clone(), tap.clone()), auth, "another platform");
+        let foreign = common::tap(&elf, &other, SECRET);
+        assert_eq!(refusal(&elf, other, foreign.clone()), None);
+        assert_eq!(refusal(&elf, platform.clone(), foreign), auth, "a TAP of another platform");
+    }
+}
+
+/// Header, nonce, measurement, secret, tag: every byte counts.
+#[test]
+fn a_damaged_tap_is_refused() {
+    let Some(elf) = guest() else { return };
+    let tap = tap(&elf, &platform(), b"four");
+    for at in 0..tap.len() {
+        let mut damaged = tap.clone();
+        damaged[at] ^= 1 << (at % 8);
+        let error = refusal(&elf, platform(), damaged).map(|refused| refused.error);
+        assert_eq!(error, Some(SbiError::AUTH), "byte {at}");
+    }
+    let cut = tap[..tap.len() - 1].to_vec();
+    let error = |tap| refusal(&elf, platform(), tap).map(|refused| refused.error);
+    assert_eq!(error(cut), Some(SbiError::AUTH));
+    assert_eq!(error(Vec::new()), Some(SbiError::AUTH));
+    // Behind the TAP there is memory like any other.
+    assert_eq!(error([tap.as_slice(), &[1]].concat()), Some(SbiError::AUTH));
+    assert_eq!(error([tap.as_slice(), &[0]].concat()), None);
 }
 
 #[rstest]
@@ -116,17 +203,17 @@ fn damaged_evidence_is_refused(#[case] name: &str, #[case] algorithm: KeyAlgorit
     let (end, console) = in_process(request(&elf, 1));
     assert_eq!((end, checks(&console)), (End::Done(0), 2), "{console}");
     let (platform, evidence) = (platform(), blob(&console, name));
-    assert!(judge(&platform, &elf, algorithm, evidence.clone()).accepted());
+    let predicted = Way::Steps.measure(&elf, &platform);
+    assert!(judge(&platform, &predicted, algorithm, evidence.clone()).accepted());
     for at in (0..evidence.len()).step_by(evidence.len() / 40) {
         let mut damaged = evidence.clone();
         damaged[at] ^= 0x10;
-        assert!(!judge(&platform, &elf, algorithm, damaged).accepted(), "byte {at}");
+        assert!(!judge(&platform, &predicted, algorithm, damaged).accepted(), "byte {at}");
     }
-    let mut other_image = elf.clone();
-    let at = other_image.windows(14).position(|window| window == b"TAP version 14").unwrap();
-    other_image[at] ^= 1;
-    let verdict = judge(&platform, &other_image, algorithm, evidence);
-    assert!(verdict.reason().is_some_and(|reason| reason.contains("register 4")), "{}", verdict.table());
+    for other in [Way::Steps.measure(&changed(&elf), &platform), Way::Promoted.measure(&elf, &platform)] {
+        let verdict = judge(&platform, &other, algorithm, evidence.clone());
+        assert!(verdict.reason().is_some_and(|reason| reason.contains("register 4")), "{}", verdict.table());
+    }
 }
 
 #[test]
@@ -176,7 +263,7 @@ fn tiny(code: &[u32]) -> TvmMachine<CkbHart> {
         ram,
         platform: platform(),
         host: HostConfig::default(),
-        plan,
+        plan: plan.into(),
         hand_over: Some(HandOver { gpa: PARAMETERS_GPA, contents: CHALLENGE.to_vec() }),
         console: Box::new(std::io::sink()),
     };

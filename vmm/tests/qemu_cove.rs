@@ -6,8 +6,7 @@ mod common;
 mod linux;
 
 use std::{
-    env, fs,
-    path::PathBuf,
+    fs,
     time::{Duration, Instant},
 };
 
@@ -47,7 +46,10 @@ use tsmsim_vmm::{
 };
 use zerocopy::IntoBytes;
 
-use self::linux::{Channel, NONCE, Outcome, breaking, one_at_a_time, task};
+use self::{
+    common::Way,
+    linux::{Channel, NONCE, Outcome, breaking, one_at_a_time, task},
+};
 
 const RAM: u64 = 512 << 20;
 const IDENTITY: [u8; 64] = [0x1d; 64];
@@ -63,40 +65,45 @@ fn bare_metal(request: TvmBootRequest<'_>) -> BootedTvm<QemuHart> {
     boot_tvm_on(request, engine).unwrap()
 }
 
-/// All checks, one reading, and a mode that there is not.
+/// All checks, one reading, and a mode that there is not; the secret.
 #[rstest]
-#[case::checks(0)]
-#[case::evidence(1)]
-#[case::readings(2)]
-#[case::unknown(3)]
-fn a_bare_metal_guest_says_the_same_on_every_engine(#[case] mode: u16) {
+#[case::checks(Way::Steps, 0)]
+#[case::evidence(Way::Steps, 1)]
+#[case::readings(Way::Steps, 2)]
+#[case::unknown(Way::Steps, 3)]
+#[case::promoted(Way::Promoted, 0)]
+#[case::promoted_evidence(Way::Promoted, 1)]
+#[case::promoted_without_tap(Way::PromotedWithoutTap, 0)]
+fn a_bare_metal_guest_says_the_same_on_every_engine(#[case] way: Way, #[case] mode: u16) {
     let _one = one_at_a_time();
     let (Some(elf), Some(_)) = (common::guest(), need::program(QEMU)) else { return };
-    let mut booted = bare_metal(common::request(&elf, mode));
+    let mut booted = bare_metal(common::request_as(way, &elf, mode));
     let (end, console) = common::run(&mut booted);
-    let (expected_end, expected) = common::in_process(common::request(&elf, mode));
+    let (expected_end, expected) = common::in_process(common::request_as(way, &elf, mode));
     assert_eq!(end, expected_end, "{console}");
-    let pairs = console.lines().map(signed).zip(expected.lines().map(signed));
+    let pairs = console.lines().zip(expected.lines());
     assert_eq!(pairs.into_iter().find(|(line, expected)| line != expected), None);
     assert_eq!(console.lines().count(), expected.lines().count());
-}
-
-/// A line without evidence whose ECDSA signatures differ each time.
-fn signed(line: &str) -> &str {
-    const RANDOM: &str = "# blob evidence-x509 ";
-    if line.starts_with(RANDOM) { RANDOM } else { line }
+    if (way, mode) == (Way::Promoted, 0) {
+        assert_eq!(common::blob(&console, "secret"), common::SECRET);
+    }
 }
 
 #[rstest]
 #[case::cbor("evidence", KeyAlgorithm::Ed25519)]
 #[case::x509("evidence-x509", KeyAlgorithm::P256)]
-fn evidence_of_a_bare_metal_guest_is_accepted(#[case] name: &str, #[case] algorithm: KeyAlgorithm) {
+fn evidence_of_a_bare_metal_guest_is_accepted(
+    #[case] name: &str,
+    #[case] algorithm: KeyAlgorithm,
+    #[values(Way::Steps, Way::Promoted)] way: Way,
+) {
     let _one = one_at_a_time();
     let (Some(elf), Some(_)) = (common::guest(), need::program(QEMU)) else { return };
-    let (end, console) = common::run(&mut bare_metal(common::request(&elf, 1)));
+    let (end, console) = common::run(&mut bare_metal(common::request_as(way, &elf, 1)));
     assert_eq!(end, End::Done(0));
     let evidence = common::blob(&console, name);
-    let verdict = |evidence| common::judge(&common::platform(), &elf, algorithm, evidence);
+    let predicted = way.measure(&elf, &common::platform());
+    let verdict = |evidence| common::judge(&common::platform(), &predicted, algorithm, evidence);
     assert!(verdict(evidence.clone()).accepted(), "{console}");
     let mut damaged = evidence;
     damaged[100] ^= 1;
@@ -139,13 +146,7 @@ impl Kernel {
     #[track_caller]
     fn new() -> Option<Self> {
         need::program(QEMU)?;
-        let variable = "TSMSIM_KERNEL_RISCV64";
-        let directory =
-            env::var_os(variable).map(PathBuf::from).filter(|path| path.join("vmlinuz").is_file());
-        let Some(directory) = directory else {
-            skip(Lack::Software, &format!("{variable} names no kernel; `cargo xtask test` sets it"));
-            return None;
-        };
+        let directory = need::kernel_riscv64()?;
         let init = fs::read(need::file("TSMSIM_GUEST_LINUX_RISCV64")?).unwrap();
         let firmware = match OpenSbi::find() {
             Err(EngineError::Missing(reason)) => {

@@ -267,9 +267,9 @@ pub const CHOICES: &[Choice] = &[
         "the text says only that the whole state is measured",
     ),
     choice(
-        "pages of the TAP at promote_to_tvm",
-        "not measured",
-        "the TAP names the measurement, and is part of the image",
+        "bytes of the TAP at promote_to_tvm",
+        "measured as zeros, and zeros in the TVM",
+        "the TAP is part of the image and names its measurement; so all else in its pages is measured, and the TVM has what was measured wherever the host put the TAP",
     ),
     choice("TAP", "a format of ours, sealed to the TSM's CDI", "its format is not given"),
     choice(

@@ -27,7 +27,7 @@ wire! {
         /// Reserved, zero.
         pub reserved: U32,
         /// The measurement that the TVM must have: the registers of TVM pages and TVM configuration, one behind the other,
-        /// hashed with SHA-512.
+        /// hashed with SHA-512. The TAP's own bytes count as zeros in it, and are zeros in the TVM.
         pub measurement: [u8; 64],
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tsmsim_simulator::cove::{machine::HostConfig, platform::CovePlatform};
 use tsmsim_vmm::{
     cc::{
-        boot_tvm::{BootedTvm, TvmBootRequest, boot_tvm, boot_tvm_on},
+        boot_tvm::{BootedTvm, TvmBootRequest, TvmLaunch, boot_tvm, boot_tvm_on},
         cove::{End, Surroundings},
         linux::CoveLinux,
     },
@@ -62,6 +62,7 @@ pub(crate) fn run(
         elf,
         platform: platform.clone(),
         host: HostConfig::default(),
+        launch: TvmLaunch::Steps,
         identity: None,
         task: GuestTask { mode: 0, count: 0, report_data: challenge },
         surroundings: Surroundings::default(),
@@ -100,7 +101,8 @@ pub(crate) fn linux(platform: CovePlatform) -> Result<CoveLinux, Failure> {
         platform,
         host: HostConfig::default(),
         identity: None,
-        firmware: OpenSbi::find()?,
+        // What is wrong with an OpenSBI is the machine's affair, or that of who named it, and no failure of the guest's.
+        firmware: OpenSbi::find().map_err(|error| Failure::Lacking(error.to_string()))?,
         surroundings: Surroundings::default(),
     })
 }

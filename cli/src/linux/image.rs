@@ -8,7 +8,7 @@ use tsmsim_vmm::{
     loader::linux::{
         image::{ImageError, KernelImage},
         initramfs::{Added, GuestFiles},
-        modules::{COVE_MODULES, ModuleDirectory, SNP_MODULES, TDX_MODULES, Wanted},
+        modules::{COVE_MODULES, ModuleDirectory, ModuleError, SNP_MODULES, TDX_MODULES, Wanted},
         riscv_image::RiscvKernel,
     },
 };
@@ -81,6 +81,19 @@ impl Tee {
             Self::Cove => &COVE_MODULES,
         }
     }
+
+    /// What to do about modules that cannot be had.
+    fn hint(self, error: &ModuleError) -> &'static str {
+        match error {
+            ModuleError::Missing { name, .. }
+                if self == Self::Cove && matches!(name.as_str(), "cove_guest" | "tsm") =>
+            {
+                "; no distribution has it: `cargo xtask setup` builds cove_guest and tsm for Debian's kernel, and \
+                 guest-tests/linux-cove-module/README.md says how it is built for another"
+            }
+            _ => "",
+        }
+    }
 }
 
 /// Whether these bytes are a Linux kernel: a bzImage, an ELF image with Linux's banner, or an image for RISC-V.
@@ -93,6 +106,19 @@ pub(crate) fn is_linux(bytes: &[u8]) -> bool {
         // A damaged bzImage is told as such later.
         Err(ImageError::Unknown | ImageError::Elf(_) | ImageError::Kind(_)) => false,
         Err(_) => !bytes.starts_with(b"\x7fELF"),
+    }
+}
+
+/// What a kernel is that is for the other processor.
+fn other_processor(wanted: Processor, file: &[u8]) -> Option<&'static str> {
+    match wanted {
+        Processor::X86 if RiscvKernel::is_one(file) => {
+            Some("a kernel for RISC-V, and guests of SNP and TDX are x86-64 ones")
+        }
+        Processor::Riscv if KernelImage::read(file).is_ok() => {
+            Some("a kernel for x86-64, and guests of CoVE are RISC-V ones")
+        }
+        Processor::X86 | Processor::Riscv => None,
     }
 }
 
@@ -113,12 +139,15 @@ impl<K: Kernel> Image<K> {
             return Err(Failure::Lacking(text.to_owned()));
         };
         let found = find(K::PROCESSOR, args.kernel.as_deref(), args.modules.as_deref())?;
-        let kernel = K::read(&read_file(&found.image)?)
-            .map_err(|error| Failure::Usage(format!("{}: {error}", found.image.display())))?;
+        let file = read_file(&found.image)?;
+        let kernel = K::read(&file).map_err(|error| {
+            let problem = other_processor(K::PROCESSOR, &file).map_or(error, str::to_owned);
+            Failure::Usage(format!("{}: {problem}", found.image.display()))
+        })?;
         let modules = match &found.modules {
             Some(directory) => ModuleDirectory::open(directory)
                 .and_then(|directory| directory.load(tee.modules()))
-                .map_err(|error| Failure::Usage(error.to_string()))?,
+                .map_err(|error| Failure::Usage(format!("{error}{}", tee.hint(&error))))?,
             None => Vec::new(),
         };
         let bytes = |text: &OsString| text.as_bytes().to_vec();

@@ -8,7 +8,7 @@ use std::{
         fd::{BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process,
     sync::{
         Mutex,
@@ -56,8 +56,8 @@ pub(crate) struct Context {
     pub(crate) provider: Provider,
     /// Which generation of the interface is expected.
     pub(crate) style: Style,
-    /// The provider's device file.
-    pub(crate) device: PathBuf,
+    /// The provider's device file, if it has one.
+    pub(crate) device: Option<PathBuf>,
     /// How many threads race.
     pub(crate) threads: u32,
     /// Whether checks may take minutes.
@@ -72,13 +72,18 @@ pub(crate) struct Context {
     pub(crate) told: Mutex<Option<File>>,
     /// What is done to a new entry; tests make files there.
     #[cfg(test)]
-    pub(crate) furnish: Option<fn(&std::path::Path)>,
+    pub(crate) furnish: Option<fn(&Path)>,
 }
 
 /// Makes names and nonces differ within a process.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 impl Context {
+    /// The provider's device file; where it has none, no file.
+    pub(crate) fn device(&self) -> &Path {
+        self.device.as_deref().unwrap_or_else(|| Path::new(""))
+    }
+
     /// Tells the name of an entry of this check, so that it goes away whatever happens.
     pub(crate) fn tell(&self, name: &OsStr) {
         let mut frame = vec![b'n'];
@@ -259,7 +264,7 @@ impl Drop for Entry {
 
 /// A directory that imitates an entry on an ordinary file system cannot be removed while files are in it.
 #[cfg(test)]
-pub(crate) fn unfurnish(path: &std::path::Path) {
+pub(crate) fn unfurnish(path: &Path) {
     for file in std::fs::read_dir(path).into_iter().flatten().flatten() {
         let _other: std::io::Result<()> = std::fs::remove_file(file.path());
     }

@@ -37,7 +37,7 @@ pub(crate) fn probe(options: &Options) -> Result<Context, Lacking> {
     let removed = sys::rmdir(&path);
     let (provider, service) = looked.map_err(|errno| no_attributes(&report, errno))?;
     removed.map_err(|errno| no_attributes(&report, errno))?;
-    let device = options.device.clone().unwrap_or_else(|| device(&provider));
+    let device = options.device.clone().or_else(|| device(&provider));
     let fuse = is(&report, FUSE);
     let style = options.style.unwrap_or_else(|| style(&provider, is(&report, CONFIGFS)));
     Ok(Context {
@@ -68,12 +68,12 @@ fn look(entry: &Path) -> sys::Sys<(Provider, bool)> {
     Ok((provider, sys::lstat(&entry.join("service_provider")).is_ok()))
 }
 
-fn device(provider: &Provider) -> PathBuf {
-    PathBuf::from(match provider {
-        Provider::Snp => "/dev/sev-guest",
-        Provider::Tdx => "/dev/tdx_guest",
-        Provider::Cove | Provider::Other(_) => "/dev/null/none",
-    })
+fn device(provider: &Provider) -> Option<PathBuf> {
+    match provider {
+        Provider::Snp => Some("/dev/sev-guest".into()),
+        Provider::Tdx => Some("/dev/tdx_guest".into()),
+        Provider::Cove | Provider::Other(_) => None,
+    }
 }
 
 fn is(path: &Path, magic: u32) -> bool {
@@ -107,7 +107,7 @@ fn lacking(report: &Path, errno: Errno) -> Lacking {
              sev-guest or tdx-guest. Anywhere else: tsmsim run --tee snp -- tsmsim conform"
         }
         Errno::EACCES | Errno::EPERM => "this user may make no entries there: run it as root",
-        Errno::ENXIO => "no driver provides reports: load sev-guest or tdx-guest",
+        Errno::ENXIO => "no driver provides reports: load sev-guest, tdx-guest or cove_guest",
         Errno::EROFS => "the file system is mounted read-only: mount it for writing",
         _ => "no entry can be made there",
     };

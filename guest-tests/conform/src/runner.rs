@@ -65,8 +65,10 @@ fn excuse(context: &Context, check: &Check) -> Option<String> {
         "needs root".to_owned()
     } else if lacks(TREE, context.report.ends_with("tsm/report")) {
         "the path does not end in tsm/report".to_owned()
-    } else if lacks(DEVICE, sys::lstat(&context.device).is_ok()) {
-        format!("there is no {}", context.device.display())
+    } else if lacks(DEVICE, context.device.is_some()) {
+        "this provider has no device file".to_owned()
+    } else if lacks(DEVICE, sys::lstat(context.device()).is_ok()) {
+        format!("there is no {}", context.device().display())
     } else if lacks(SLOW, context.slow) {
         "takes minutes; --slow runs it".to_owned()
     } else if lacks(EXTEND, context.extend) {

@@ -95,7 +95,7 @@ fn imitation(report: &Path, furnish: fn(&Path)) -> Context {
         report: report.to_path_buf(),
         provider: Provider::Snp,
         style: Style::V6_12,
-        device: "/dev/null/none".into(),
+        device: None,
         threads: 4,
         slow: false,
         extend: false,

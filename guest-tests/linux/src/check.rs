@@ -94,10 +94,21 @@ fn problem(what: &str) -> impl Fn(io::Error) -> String + '_ {
     move |error| format!("{what}: {error}")
 }
 
+/// Why there is no entry. Debian's kernels have configfs and the drivers as modules.
+fn no_entry(error: io::Error) -> String {
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound => {
+            "; is the kernel without configfs-tsm, or was it given without its --modules?"
+        }
+        _ => "",
+    };
+    format!("mkdir {REPORTS}: {error}{hint}")
+}
+
 /// An entry of configfs; gives the provider's name.
 fn configfs(checks: &mut Checks, inblob: [u8; 64]) -> Option<String> {
     let entry = Path::new(REPORTS).join("tsmsim");
-    checks.run("an entry is made", fs::create_dir(&entry).map_err(problem("mkdir")))?;
+    checks.run("an entry is made", fs::create_dir(&entry).map_err(no_entry))?;
     let read = |name: &str| fs::read(entry.join(name)).map_err(problem(name));
     let write = |name: &str, bytes: &[u8]| fs::write(entry.join(name), bytes).map_err(problem(name));
     let provider = text(entry.join("provider"));

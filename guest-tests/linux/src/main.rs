@@ -13,6 +13,7 @@ mod conform;
 mod device;
 mod line;
 mod out;
+mod parameters;
 mod prepare;
 mod reports;
 mod run;

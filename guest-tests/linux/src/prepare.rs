@@ -1,5 +1,6 @@
 //! What has to be there before a command can run.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -13,7 +14,7 @@ use zerocopy::FromBytes;
 
 use crate::channel::Channel;
 use crate::configuration::{Configuration, Module};
-use crate::line;
+use crate::{line, parameters};
 
 /// File systems that every guest has: type, where, options.
 const MOUNTS: [(&str, &str, MsFlags); 6] = [
@@ -48,8 +49,10 @@ pub(crate) fn mount_all() -> Result<(), String> {
 
 fn mount_at(kind: &str, path: &str, flags: MsFlags) -> Result<(), String> {
     let problem = |what: &dyn std::fmt::Display| format!("mounting {kind} at {path}: {what}");
-    if let Err(error) = fs::create_dir_all(path) {
-        return Err(problem(&error));
+    match fs::create_dir_all(path) {
+        // In sysfs there are the kernel's own directories, and none can be made: it has no configfs, or no module for it.
+        Err(error) if kind == "configfs" && error.kind() == ErrorKind::PermissionDenied => return Ok(()),
+        made => made.map_err(|error| problem(&error))?,
     }
     match mount(Some(kind), path, Some(kind), flags, None::<&str>) {
         // The kernel may have mounted it, or have been built without it.
@@ -69,8 +72,10 @@ pub(crate) fn configuration(channel: &Channel) -> Result<Configuration, String> 
     if let Some(inblob) = task.as_deref().and_then(inblob) {
         fs::write(INBLOB, inblob).map_err(|error| format!("{INBLOB}: {error}"))?;
     }
+    let command_line = fs::read(parameters::COMMAND_LINE)
+        .map_err(|error| format!("{}: {error}", parameters::COMMAND_LINE))?;
     for module in &configuration.modules {
-        if let Err(problem) = load(module) {
+        if let Err(problem) = load(module, &command_line) {
             if !module.optional {
                 return Err(problem);
             }
@@ -81,11 +86,17 @@ pub(crate) fn configuration(channel: &Channel) -> Result<Configuration, String> 
     Ok(configuration)
 }
 
-fn load(module: &Module) -> Result<(), String> {
+fn load(module: &Module, command_line: &[u8]) -> Result<(), String> {
     let path = Path::new(MODULES).join(&module.file);
-    let problem = |what: &dyn std::fmt::Display| format!("module {}: {what}", module.file.display());
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let parameters = parameters::of_module(command_line, &name);
+    let problem = |what: &dyn std::fmt::Display| {
+        let parameters = String::from_utf8_lossy(&parameters);
+        format!("{}: {what}", format!("module {} {parameters}", module.file.display()).trim_end())
+    };
     let file = File::open(&path).map_err(|error| problem(&error))?;
-    match finit_module(&file, c"", ModuleInitFlags::empty()) {
+    let given = CString::new(parameters.as_slice()).map_err(|error| problem(&error))?;
+    match finit_module(&file, &given, ModuleInitFlags::empty()) {
         // Built in, or loaded on demand.
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(error) => Err(problem(&error)),

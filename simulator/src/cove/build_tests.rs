@@ -216,7 +216,7 @@ fn with_tap(change: impl Fn(&mut Vec<u8>, &mut World)) -> Result<InProcessTvmGue
     let platform = platform();
     let (mut world, plan) = (world(), PromotePlan { tap_addr: 0x9000, ..plan() });
     let mut registers = platform.initial_registers().clone();
-    for gpa in (0..RAM).step_by(4096).filter(|gpa| *gpa != 0x9000) {
+    for gpa in (0..RAM).step_by(4096) {
         registers.measured_page(gpa, &[0; 4096]);
     }
     registers.entry(plan.entry_sepc, plan.fdt_addr);
@@ -245,6 +245,55 @@ fn the_secret_is_for_the_tvm_that_the_tap_names() {
 fn another_tap_or_tvm(#[case] change: fn(&mut Vec<u8>, &mut World)) {
     let Err(TvmGuestError::Launch(error)) = with_tap(change) else { panic!("no secret for it") };
     assert_eq!(error.error, SbiError::AUTH);
+}
+
+/// The TAP's bytes are zeros in measurement and memory, wherever it lies; what else is in its pages counts.
+#[rstest]
+#[case::one_page(0x9000, 17)]
+#[case::two_pages(0x9fd8, 17)]
+#[case::largest(0x9008, 4096)]
+#[case::at_the_end(RAM - 96 - 24 - 16, 24)]
+fn all_but_the_tap_is_measured(#[case] tap_addr: u64, #[case] size: usize) {
+    let (platform, plan) = (platform(), PromotePlan { tap_addr, ..plan() });
+    let measure = |world: &World| {
+        plan.measure(&*world.memory, platform.initial_registers().clone()).unwrap().local_measurement()
+    };
+    let plain = measure(&world());
+    let tap = platform.seal_tap(&plain, &vec![0xa5; size], [4; 12]).unwrap();
+    let promote = |change: Option<u64>| {
+        let mut world = world();
+        world.memory.write(tap_addr, &tap).unwrap();
+        if let Some(gpa) = change {
+            world.memory.write(gpa, &[1]).unwrap();
+        }
+        let measured = measure(&world);
+        let tvm = Tvm::promote(&platform, &plan, &mut world.env().0);
+        let mut memory = vec![0; tap.len()];
+        world.memory.read(tap_addr, &mut memory).unwrap();
+        (tvm.map(|tvm| tvm.initial_registers().local_measurement()), measured, memory)
+    };
+    assert_eq!(promote(None), (Ok(plain), plain, vec![0; tap.len()]));
+    let end = tap_addr + tap.len() as u64;
+    for gpa in [Some(tap_addr - 1), Some(end).filter(|end| *end < RAM)].into_iter().flatten() {
+        let (tvm, measured, memory) = promote(Some(gpa));
+        assert_eq!(
+            (tvm, memory),
+            (Err(SbiError::AUTH), tap.clone()),
+            "{gpa:#x}: a TAP that is refused stays"
+        );
+        assert_ne!(measured, plain);
+    }
+}
+
+/// A TAP that begins in the TVM's memory and ends outside.
+#[test]
+fn a_tap_lies_in_memory_of_the_tvm() {
+    let (platform, mut world) = (platform(), world());
+    let end = RAM - 0x1000;
+    let plan = PromotePlan { ram: std::iter::once(0..end).collect(), tap_addr: end - 8, ..plan() };
+    let tap = platform.seal_tap(&[0; 64], b"secret", [4; 12]).unwrap();
+    world.memory.write(plan.tap_addr, &tap).unwrap();
+    assert_eq!(Tvm::promote(&platform, &plan, &mut world.env().0).map(drop), ADDRESS);
 }
 
 #[test]

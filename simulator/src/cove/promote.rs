@@ -9,18 +9,20 @@ use tsmsim_abi::cove::{
 
 use super::{
     PAGE_SIZE,
-    build::{PAGE, covh, ensure},
+    build::{covh, ensure},
+    measure::InitialRegisters,
     platform::CovePlatform,
     regions::{PageState, RegionKind, is_aligned, range},
     tap::Tap,
     tvm::{Tvm, Vcpu},
 };
-use crate::env::Env;
+use crate::env::{Env, GuestMemory, OutOfRange};
 
 /// The virtual machine to be promoted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PromotePlan {
-    /// Its memory: page-aligned, ranges do not overlap. All of it is measured, but for the pages of the TAP.
+    /// Its memory: page-aligned, ranges do not overlap. All of it is measured; the TAP's bytes are measured as zeros, and are
+    /// zeros in the TVM.
     pub ram: Vec<Range<u64>>,
     /// Its vCPUs.
     pub vcpus: u16,
@@ -32,6 +34,54 @@ pub struct PromotePlan {
     pub entry_sepc: u64,
     /// What the host calls it.
     pub identity: Option<[u8; TVM_IDENTITY_SIZE]>,
+}
+
+impl PromotePlan {
+    /// The initial registers that the TVM will have, whatever its TAP. `registers` are those that the platform gives every
+    /// TVM ([`CovePlatform::initial_registers`]).
+    ///
+    /// # Errors
+    /// If there is less memory than the plan says.
+    pub fn measure(
+        &self,
+        memory: &dyn GuestMemory,
+        mut registers: InitialRegisters,
+    ) -> Result<InitialRegisters, OutOfRange> {
+        let tap = Some(self.tap_addr).filter(|gpa| *gpa != 0).and_then(|gpa| Tap::read(gpa, memory));
+        for gpa in self.ram.iter().flat_map(|ram| ram.clone().step_by(PAGE_SIZE)) {
+            measure_page(gpa, tap.as_ref(), memory, &mut registers)?;
+        }
+        registers.entry(self.entry_sepc, self.fdt_addr);
+        Ok(registers)
+    }
+
+    /// The TAP, wholly in memory of the TVM.
+    fn tap(&self, platform: &CovePlatform, env: &Env<'_>) -> Result<Option<Tap>, SbiError> {
+        if self.tap_addr == 0 {
+            return Ok(None);
+        }
+        let tap = Tap::read(self.tap_addr, env.memory).ok_or(platform.config().errors.auth)?;
+        let Range { start, end } = *tap.range();
+        let inside = self.ram.iter().any(|ram| ram.start <= start && end <= ram.end);
+        ensure(inside, SbiError::INVALID_ADDRESS)?;
+        Ok(Some(tap))
+    }
+}
+
+/// Measures a page as it will be in the TVM.
+fn measure_page(
+    gpa: u64,
+    tap: Option<&Tap>,
+    memory: &dyn GuestMemory,
+    registers: &mut InitialRegisters,
+) -> Result<(), OutOfRange> {
+    let mut contents = [0; PAGE_SIZE];
+    memory.read(gpa, &mut contents)?;
+    if let Some(tap) = tap {
+        tap.leave_out(gpa, &mut contents);
+    }
+    registers.measured_page(gpa, &contents);
+    Ok(())
 }
 
 impl Tvm {
@@ -52,18 +102,15 @@ impl Tvm {
             ensure(plan.tap_addr == 0 || placed(plan.tap_addr), SbiError::INVALID_ADDRESS)?;
             let mut tvm = Self::initializing(platform);
             tvm.vcpus = (0..plan.vcpus).map(|id| Vcpu::new(id.into())).collect();
-            let tap = match plan.tap_addr {
-                0 => None,
-                gpa => Some(Tap::read(gpa, env).ok_or(errors.auth)?),
-            };
-            let left_out = tap.as_ref().map_or(0..0, Tap::pages);
+            let tap = plan.tap(platform, env)?;
             for ram in &plan.ram {
-                tvm.measure_memory(ram, &left_out, platform, env)?;
+                tvm.measure_memory(ram, tap.as_ref(), platform, env)?;
             }
             let entry = [plan.entry_sepc, plan.fdt_addr];
             tvm.complete(platform, entry, plan.identity.as_ref())?;
             if let Some(tap) = tap {
                 let secret = tap.open(platform, &tvm.initial.local_measurement()).ok_or(errors.auth)?;
+                tap.clear(env.memory).map_err(|_| errors.out_of_memory)?;
                 tvm.secret = Some(Arc::new(secret));
             }
             Ok(tvm)
@@ -73,7 +120,7 @@ impl Tvm {
     fn measure_memory(
         &mut self,
         ram: &Range<u64>,
-        left_out: &Range<u64>,
+        tap: Option<&Tap>,
         platform: &CovePlatform,
         env: &mut Env<'_>,
     ) -> Result<(), SbiError> {
@@ -81,14 +128,10 @@ impl Tvm {
         let range = range(ram.start, ram.end.saturating_sub(ram.start)).filter(|_| whole);
         let range = range.filter(|range| !self.regions.overlaps(range)).ok_or(SbiError::FAILED)?;
         self.regions.define(&range, RegionKind::Confidential);
-        let mut contents = [0; PAGE_SIZE];
         for gpa in range.step_by(PAGE_SIZE) {
-            let read = env.memory.read(gpa, &mut contents);
-            read.map_err(|_| platform.config().errors.out_of_memory)?;
+            let measured = measure_page(gpa, tap, env.memory, &mut self.initial);
+            measured.map_err(|_| platform.config().errors.out_of_memory)?;
             self.regions.set_page(gpa, PageState::Mapped);
-            if gpa + PAGE <= left_out.start || gpa >= left_out.end {
-                self.initial.measured_page(gpa, &contents);
-            }
         }
         Ok(())
     }

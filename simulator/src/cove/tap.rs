@@ -11,7 +11,7 @@ use zerocopy::{FromZeros, IntoBytes};
 use zeroize::Zeroizing;
 
 use super::{PAGE_SIZE, platform::CovePlatform, regions};
-use crate::env::Env;
+use crate::env::{GuestMemory, OutOfRange};
 
 /// A TAP, read from guest memory.
 pub(super) struct Tap {
@@ -22,24 +22,36 @@ pub(super) struct Tap {
 
 impl Tap {
     /// Reads the TAP at an address; `None` if there is none.
-    pub(super) fn read(gpa: u64, env: &Env<'_>) -> Option<Self> {
+    pub(super) fn read(gpa: u64, memory: &dyn GuestMemory) -> Option<Self> {
         let mut header = TapHeader::new_zeroed();
-        env.memory.read(gpa, header.as_mut_bytes()).ok()?;
+        memory.read(gpa, header.as_mut_bytes()).ok()?;
         let size = usize::try_from(header.secret_size.get()).ok().filter(|size| *size <= MAX_SECRET_SIZE)?;
         if header.magic != TAP_MAGIC || header.version.get() != TAP_VERSION || header.reserved != 0 {
             return None;
         }
         let mut sealed = vec![0; size + TAP_TAG_SIZE];
         let start = gpa.checked_add(size_of::<TapHeader>() as u64)?;
-        env.memory.read(start, &mut sealed).ok()?;
+        memory.read(start, &mut sealed).ok()?;
         let range = regions::range(gpa, (size_of::<TapHeader>() + sealed.len()) as u64)?;
         Some(Self { header, sealed, range })
     }
 
-    /// The pages that hold it: they are not measured, because it names the measurement.
-    pub(super) fn pages(&self) -> Range<u64> {
+    /// Where it lies.
+    pub(super) const fn range(&self) -> &Range<u64> {
+        &self.range
+    }
+
+    /// Makes zeros of what a page has of it, because it names the measurement.
+    pub(super) fn leave_out(&self, gpa: u64, contents: &mut [u8; PAGE_SIZE]) {
         let page = PAGE_SIZE as u64;
-        self.range.start / page * page..self.range.end.next_multiple_of(page)
+        let offset = |place: u64| usize::try_from(place.saturating_sub(gpa).min(page)).unwrap_or(PAGE_SIZE);
+        let occupied = offset(self.range.start)..offset(self.range.end);
+        contents.get_mut(occupied).unwrap_or_default().fill(0);
+    }
+
+    /// Makes zeros of it in memory: the TVM has what was measured.
+    pub(super) fn clear(&self, memory: &dyn GuestMemory) -> Result<(), OutOfRange> {
+        memory.write(self.range.start, &vec![0; size_of::<TapHeader>() + self.sealed.len()])
     }
 
     /// The secret, if the TAP is for this TSM and for a TVM with this measurement.

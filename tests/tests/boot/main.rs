@@ -2,6 +2,8 @@
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod cove;
+
 use std::{
     ffi::OsStr,
     fs,
@@ -56,7 +58,12 @@ struct Boot {
 impl Boot {
     #[track_caller]
     fn new(kernel: fn() -> Option<PathBuf>) -> Option<Self> {
-        need::program("qemu-system-x86_64")?;
+        Self::on("qemu-system-x86_64", kernel)
+    }
+
+    #[track_caller]
+    fn on(qemu: &str, kernel: fn() -> Option<PathBuf>) -> Option<Self> {
+        need::program(qemu)?;
         Some(Self { tsmsim: need::tsmsim()?, kernel: kernel()? })
     }
 

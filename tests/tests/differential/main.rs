@@ -68,11 +68,12 @@ fn output(command: &mut Command) -> String {
     out
 }
 
-/// Both kernels with both technologies; `style` is what `tsmsim run` is to be like.
+/// All kernels with their technologies; `style` is what `tsmsim run` is to be like.
 #[rstest]
 #[case::linux_6_12("snp", need::kernel_6_12, "6.12")]
 #[case::linux_6_12("tdx", need::kernel_6_12, "6.12")]
 #[case::linux_7("tdx", need::kernel_7, "6.16")]
+#[case::linux_6_12("cove", need::kernel_riscv64, "6.12")]
 fn the_kernel_and_tsmsim_run_agree(
     #[case] tee: &str,
     #[case] kernel: fn() -> Option<std::path::PathBuf>,
@@ -80,10 +81,8 @@ fn the_kernel_and_tsmsim_run_agree(
 ) {
     let Some(tsmsim) = need::tsmsim() else { return };
     let Some(kernel) = kernel() else { return };
-    let (Some(_), Some(_)) = (need::program("qemu-system-x86_64"), need::device(Path::new("/dev/fuse")))
-    else {
-        return;
-    };
+    let qemu = if tee == "cove" { "qemu-system-riscv64" } else { "qemu-system-x86_64" };
+    let (Some(_), Some(_)) = (need::program(qemu), need::device(Path::new("/dev/fuse"))) else { return };
     let release = kernel.file_name().unwrap();
     let boot = {
         let _one = QEMU.lock().unwrap_or_else(PoisonError::into_inner);

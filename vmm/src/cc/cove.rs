@@ -16,6 +16,7 @@ use tsmsim_simulator::{
     cove::{
         machine::{Action, HostConfig, LaunchError, LaunchPlan, Machine},
         platform::CovePlatform,
+        promote::PromotePlan,
         registers::Registers,
     },
     env::{Env, OutOfRange},
@@ -56,12 +57,56 @@ pub struct TvmMachineParts<H> {
     pub platform: CovePlatform,
     /// How the host behaves.
     pub host: HostConfig,
-    /// The launch.
-    pub plan: LaunchPlan,
+    /// How it becomes a TVM.
+    pub plan: TvmPlan,
     /// What the host tells the guest.
     pub hand_over: Option<HandOver>,
     /// Where the debug console goes. Its errors are no affair of the guest.
     pub console: Box<dyn Write + Send>,
+}
+
+/// How a TVM comes to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TvmPlan {
+    /// In steps, from `create_tvm` to `finalize_tvm`.
+    Steps(LaunchPlan),
+    /// By `promote_to_tvm`.
+    Promote(PromotePlan),
+}
+
+impl From<LaunchPlan> for TvmPlan {
+    fn from(plan: LaunchPlan) -> Self {
+        Self::Steps(plan)
+    }
+}
+
+impl From<PromotePlan> for TvmPlan {
+    fn from(plan: PromotePlan) -> Self {
+        Self::Promote(plan)
+    }
+}
+
+impl TvmPlan {
+    /// Where the boot vCPU begins.
+    const fn entry(&self) -> Entry {
+        let (pc, argument) = match self {
+            Self::Steps(plan) => (plan.entry_sepc, plan.entry_arg),
+            Self::Promote(plan) => (plan.entry_sepc, plan.fdt_addr),
+        };
+        Entry { pc, hart: 0, argument }
+    }
+
+    fn carry_out(
+        &self,
+        platform: CovePlatform,
+        host: HostConfig,
+        env: &mut Env<'_>,
+    ) -> Result<Machine, LaunchError> {
+        match self {
+            Self::Steps(plan) => Machine::launch(platform, host, plan, env),
+            Self::Promote(plan) => Machine::promote(platform, host, plan, env),
+        }
+    }
 }
 
 /// What the host writes into memory of the guest whenever the guest shares all of it: sharing loses the contents.
@@ -105,9 +150,9 @@ impl<H: Hart> TvmMachine<H> {
             }
         }
         let mut journal = Journal::new();
-        let machine =
-            Machine::launch(platform, host, &plan, &mut env(&ram, &mut surroundings, &mut journal))?;
-        hart.start(Entry { pc: plan.entry_sepc, hart: 0, argument: plan.entry_arg })?;
+        let mut env = env(&ram, &mut surroundings, &mut journal);
+        let machine = plan.carry_out(platform, host, &mut env)?;
+        hart.start(plan.entry())?;
         Ok(Self { hart, machine, ram, surroundings, journal, handed_over: hand_over, console })
     }
 

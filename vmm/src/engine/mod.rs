@@ -1,4 +1,12 @@
 //! What executes a guest: one virtual CPU behind one trait, and its exits as data.
+//!
+//! | module | what |
+//! |---|---|
+//! | `kvm` | KVM (x86-64 Linux) |
+//! | `qemu` | `qemu-system-x86_64`, over the gdb protocol (Linux) |
+//! | [`riscv`] | RISC-V harts, which have a trait of their own: an interpreter, and `qemu-system-riscv64` |
+//! | [`scripted`] | exits that a test wrote down |
+//! | [`cpuid`] | what a guest reads by CPUID |
 
 pub mod cpuid;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

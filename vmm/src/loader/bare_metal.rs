@@ -53,6 +53,9 @@ pub enum LoadError {
     /// The instructions could not be patched.
     #[error(transparent)]
     Patch(#[from] PatchError),
+    /// The device tree cannot be made.
+    #[error("the device tree: {0}")]
+    DeviceTree(vm_fdt::Error),
     /// The CPUID page holds 64 functions.
     #[error("{0} CPUID functions do not fit into the CPUID page, which holds 64")]
     TooManyFunctions(usize),

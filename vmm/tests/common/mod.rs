@@ -14,16 +14,20 @@ use tsmsim_evidence::{
 use tsmsim_keys::{Seed, SignatureMode, cove::KeyAlgorithm};
 use tsmsim_simulator::cove::{
     machine::HostConfig,
+    measure::InitialRegisters,
     platform::{CovePlatform, CovePlatformConfig},
 };
 use tsmsim_tests::need;
 use tsmsim_vmm::{
     cc::{
-        boot_tvm::{BootedTvm, TvmBootRequest, boot_tvm},
+        boot_tvm::{BootedTvm, TvmBootRequest, TvmLaunch, boot_tvm},
         cove::{End, Surroundings},
     },
     engine::riscv::Hart,
-    loader::{bare_metal::GuestTask, tvm::measure},
+    loader::{
+        bare_metal::GuestTask,
+        tvm::{measure, measure_promoted},
+    },
 };
 
 /// Long enough for any of these guests, however slow the machine.
@@ -34,6 +38,43 @@ const NOW: Timestamp = Timestamp(1_767_225_600);
 pub(crate) const CHALLENGE: [u8; 64] = [0x4e; 64];
 /// What the host calls the TVM.
 pub(crate) const IDENTITY: [u8; 64] = [0x1d; 64];
+
+/// What a TAP holds unless a test says otherwise.
+pub(crate) const SECRET: &[u8] = b"for this TVM on this platform only";
+
+/// How a TVM comes to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Way {
+    /// In steps.
+    Steps,
+    /// Promoted, with a TAP.
+    Promoted,
+    /// Promoted, without one.
+    PromotedWithoutTap,
+}
+
+impl Way {
+    /// The launch of this image on this platform.
+    pub(crate) fn launch(self, elf: &[u8], platform: &CovePlatform) -> TvmLaunch {
+        match self {
+            Self::Steps => TvmLaunch::Steps,
+            Self::Promoted => TvmLaunch::Promote { tap: Some(tap(elf, platform, SECRET)) },
+            Self::PromotedWithoutTap => TvmLaunch::Promote { tap: None },
+        }
+    }
+
+    /// The initial registers of this image on this platform.
+    pub(crate) fn measure(self, elf: &[u8], platform: &CovePlatform) -> InitialRegisters {
+        let measure = if self == Self::Steps { measure } else { measure_promoted };
+        measure(elf, platform.initial_registers()).unwrap()
+    }
+}
+
+/// The TAP with a secret for this image on this platform.
+pub(crate) fn tap(elf: &[u8], platform: &CovePlatform, secret: &[u8]) -> Vec<u8> {
+    let measurement = Way::Promoted.measure(elf, platform).local_measurement();
+    platform.seal_tap(&measurement, secret, [9; 12]).unwrap()
+}
 
 /// The guest's image; without it the calling test is skipped.
 #[track_caller]
@@ -47,12 +88,18 @@ pub(crate) fn platform() -> CovePlatform {
     CovePlatformConfig { signature_mode, ..CovePlatformConfig::new() }.build(&Seed::DEFAULT).unwrap()
 }
 
-/// The guest in this mode.
+/// The guest in this mode, made in this way.
+pub(crate) fn request_as(way: Way, elf: &[u8], mode: u16) -> TvmBootRequest<'_> {
+    TvmBootRequest { launch: way.launch(elf, &platform()), ..request(elf, mode) }
+}
+
+/// The guest in this mode, built in steps.
 pub(crate) fn request(elf: &[u8], mode: u16) -> TvmBootRequest<'_> {
     TvmBootRequest {
         elf,
         platform: platform(),
         host: HostConfig::default(),
+        launch: TvmLaunch::Steps,
         identity: Some(IDENTITY),
         task: GuestTask { mode, count: 3, report_data: CHALLENGE },
         surroundings: Surroundings::default(),
@@ -93,7 +140,7 @@ pub(crate) fn checks(console: &str) -> usize {
 /// every register that can be predicted from the image.
 pub(crate) fn judge(
     platform: &CovePlatform,
-    elf: &[u8],
+    predicted: &InitialRegisters,
     algorithm: KeyAlgorithm,
     evidence: Vec<u8>,
 ) -> Verdict {
@@ -105,7 +152,6 @@ pub(crate) fn judge(
         crl: None,
         inblob: Some(CHALLENGE.to_vec()),
     };
-    let predicted = measure(elf, platform.initial_registers()).unwrap();
     let policy = Policy {
         trust: TrustedRoot::Given(root),
         registers: (0..).zip(predicted.values().iter().cloned()).collect(),

@@ -27,13 +27,13 @@ const NODE: &str = "a FUSE server can show no device node: opening one would rea
 
 pub(super) const CHECKS: &[Check] = &[
     Check::new("device/node", "the device is a character device of mode 0600", "misc_register", |context| {
-        let stat = ok("stat", sys::lstat(&context.device))?;
+        let stat = ok("stat", sys::lstat(context.device()))?;
         equal("type", stat.st_mode & 0o170_000, 0o020_000)
     })
     .needs(DEVICE)
     .not_on_fuse(NODE),
     Check::new("device/mode", "the device is for root alone", "misc_register", |context| {
-        let stat = ok("stat", sys::lstat(&context.device))?;
+        let stat = ok("stat", sys::lstat(context.device()))?;
         equal("permissions and owner", (stat.st_mode & 0o777, stat.st_uid), (0o600, 0))
     })
     .needs(DEVICE | ROOT),
@@ -72,8 +72,8 @@ pub(super) const CHECKS: &[Check] = &[
         |context| {
             for flags in [OFlag::O_RDONLY, OFlag::O_WRONLY, OFlag::O_RDWR, OFlag::O_RDWR | OFlag::O_NONBLOCK]
             {
-                let _one = ok("open", sys::open(&context.device, flags))?;
-                ok("open a second time", sys::open(&context.device, flags))?;
+                let _one = ok("open", sys::open(context.device(), flags))?;
+                ok("open a second time", sys::open(context.device(), flags))?;
             }
             Ok(())
         },
@@ -92,7 +92,7 @@ pub(super) const CHECKS: &[Check] = &[
         "tdx_guest_ioctl",
         |context| {
             let mut request = [0_u8; REQUEST];
-            let fd = ok("open for reading", sys::open(&context.device, OFlag::O_RDONLY))?;
+            let fd = ok("open for reading", sys::open(context.device(), OFlag::O_RDONLY))?;
             gives("ioctl", sys::ioctl(&fd, GET_REPORT0, request.as_mut_ptr().expose_provenance()), 0)?;
             equal("REPORTTYPE", request[64], 0x81)
         },
@@ -170,11 +170,11 @@ pub(super) const CHECKS: &[Check] = &[
 
 /// The provider's device, for reading and writing.
 pub(super) fn open(context: &Context) -> Outcome<OwnedFd> {
-    match sys::open(&context.device, OFlag::O_RDWR) {
+    match sys::open(context.device(), OFlag::O_RDWR) {
         Err(Errno::EACCES | Errno::EPERM) => {
-            skipped(format!("{} is not for this user", context.device.display()))
+            skipped(format!("{} is not for this user", context.device().display()))
         }
-        opened => ok(format!("open {}", context.device.display()), opened),
+        opened => ok(format!("open {}", context.device().display()), opened),
     }
 }
 

@@ -22,7 +22,7 @@ unsafe impl Sync for Stack {}
 
 static STACK: Stack = Stack(UnsafeCell::new([0; STACK_SIZE]));
 
-// a0 holds the hart's number, a1 the address of the parameter page. Memory is zero where the image has nothing, so .bss needs
+// a0 holds the hart's number, a1 the address of parameter page or device tree. Memory is zero where the image has nothing, so .bss needs
 // no clearing.
 global_asm!(
     ".section .text.entry, \"ax\"",
@@ -43,8 +43,8 @@ global_asm!(
     boot = sym boot,
 );
 
-extern "C" fn boot(parameters: u64) -> ! {
-    super::main(parameters)
+extern "C" fn boot(argument: u64) -> ! {
+    super::main(argument)
 }
 
 #[panic_handler]

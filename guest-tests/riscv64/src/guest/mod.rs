@@ -20,10 +20,10 @@ mod tvm;
 use tap::{Tap, Why};
 use tvm::Tvm;
 
-/// The guest begins here, with the address of the parameter page.
-fn main(parameters: u64) -> ! {
+/// The guest begins here, with what it was given in `a1`.
+fn main(argument: u64) -> ! {
     let mut tap = Tap::new();
-    let tvm = match Tvm::start(parameters) {
+    let tvm = match Tvm::start(argument) {
         Ok(tvm) => tvm,
         Err(why) => {
             console::print(format_args!("Bail out! {why}\n"));

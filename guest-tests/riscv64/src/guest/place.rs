@@ -22,7 +22,7 @@ pub(super) const CHALLENGE: u64 = PARAMETERS_GPA + 0x1_2000;
 pub(super) const CAPABILITIES: u64 = PARAMETERS_GPA + 0x1_3000;
 /// A digest.
 pub(super) const DIGEST: u64 = PARAMETERS_GPA + 0x1_4000;
-/// A secret.
+/// A secret; two pages.
 pub(super) const SECRET: u64 = PARAMETERS_GPA + 0x1_5000;
 /// Evidence.
 pub(super) const EVIDENCE: u64 = PARAMETERS_GPA + 0x2_0000;

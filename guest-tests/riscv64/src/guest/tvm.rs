@@ -7,7 +7,7 @@ use tsmsim_abi::{
         covg::CovgFid,
         sbi::ExtensionId,
     },
-    guest_test::{PARAMETERS_MAGIC, Parameters},
+    guest_test::{PARAMETERS_MAGIC, Parameters, riscv64::FDT_GPA},
 };
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -27,18 +27,22 @@ pub(super) struct Tvm {
     pub(super) capabilities: AttestationCapabilities,
     /// Bytes of a digest.
     pub(super) digest_size: usize,
+    /// Whether it was promoted, and not built in steps.
+    pub(super) promoted: bool,
 }
 
 /// A register's value; what is beyond its size is zero.
 pub(super) type Value = [u8; MAX_DIGEST_SIZE];
 
 impl Tvm {
-    /// Shares the pages that the host reads and writes, and asks what there is.
-    pub(super) fn start(parameters: u64) -> Check<Self> {
+    /// Shares the pages that the host reads and writes, and asks what there is. The argument of a TVM that was built in steps
+    /// is the address of the parameter page, that of one that was promoted is the address of the device tree.
+    pub(super) fn start(argument: u64) -> Check<Self> {
         ensure!(probe(ExtensionId::COVG).succeed()? != 0, "there is no COVG extension");
         share(CONSOLE, PAGE).succeed()?;
         console::page_is_shared();
-        ensure!(parameters == PARAMETERS, "the parameter page is at {parameters:#x}");
+        let promoted = argument == FDT_GPA;
+        ensure!(promoted || argument == PARAMETERS, "the argument is {argument:#x}");
         share(PARAMETERS, PAGE).succeed()?;
         let mut parameters = Parameters::new_zeroed();
         arch::read(PARAMETERS, parameters.as_mut_bytes());
@@ -46,7 +50,7 @@ impl Tvm {
         let capabilities = capabilities()?;
         let algorithm = HashAlgorithm(capabilities.hash_algorithm.get());
         let digest_size = algorithm.digest_size().ok_or(Why::new(format_args!("{algorithm} is unknown")))?;
-        Ok(Self { parameters, capabilities, digest_size })
+        Ok(Self { parameters, capabilities, digest_size, promoted })
     }
 
     /// Reads a register.

@@ -67,6 +67,28 @@ fn share(gpa: u64, length: u64) -> Exit {
     covg(CovgFid::SHARE_MEMORY_REGION, &[gpa, length])
 }
 
+fn plan() -> LaunchPlan {
+    LaunchPlan {
+        ram: std::iter::once(IMAGE_GPA..RAM_END + PAGE).collect(),
+        vcpus: 1,
+        pages: vec![PlannedPage { gpa: IMAGE_GPA, contents: None }],
+        entry_sepc: IMAGE_GPA,
+        entry_arg: PLACE,
+        identity: None,
+    }
+}
+
+fn promote_plan() -> PromotePlan {
+    PromotePlan {
+        ram: std::iter::once(IMAGE_GPA..RAM_END).collect(),
+        vcpus: 1,
+        fdt_addr: SHARED,
+        tap_addr: 0,
+        entry_sepc: IMAGE_GPA + 4,
+        identity: None,
+    }
+}
+
 fn parts(exits: Vec<Exit>, console: &Console) -> TvmMachineParts<ScriptedHart> {
     let ram = PlacedRam::new(GuestRam::new(RAM_END - RAM_GPA).unwrap(), RAM_GPA).unwrap();
     ram.write(IMAGE_GPA, b"confidential").unwrap();
@@ -75,14 +97,7 @@ fn parts(exits: Vec<Exit>, console: &Console) -> TvmMachineParts<ScriptedHart> {
         ram,
         platform: CovePlatformConfig::new().build(&Seed::DEFAULT).unwrap(),
         host: HostConfig::default(),
-        plan: LaunchPlan {
-            ram: std::iter::once(IMAGE_GPA..RAM_END + PAGE).collect(),
-            vcpus: 1,
-            pages: vec![PlannedPage { gpa: IMAGE_GPA, contents: None }],
-            entry_sepc: IMAGE_GPA,
-            entry_arg: PLACE,
-            identity: None,
-        },
+        plan: plan().into(),
         hand_over: Some(HandOver { gpa: PLACE, contents: SAID.to_vec() }),
         console: Box::new(console.clone()),
     }
@@ -108,11 +123,30 @@ fn the_hart_starts_where_the_plan_says() {
     assert_eq!(machine.hart().entry(), Some(entry));
 }
 
+/// All of its memory is there, and none of it shared.
+#[test]
+fn a_promoted_hart_starts_where_the_plan_says() {
+    let mut parts = parts(vec![share(PLACE, PAGE)], &Console::default());
+    parts.plan = promote_plan().into();
+    let mut machine = TvmMachine::launch(parts, Surroundings::default()).unwrap();
+    let entry = Entry { pc: IMAGE_GPA + 4, hart: 0, argument: SHARED };
+    assert_eq!(machine.hart().entry(), Some(entry));
+    let regions = machine.machine().tvm().regions();
+    assert_eq!(regions.unmapped(&(IMAGE_GPA..RAM_END)), None);
+    assert_eq!(machine.run(soon()), Err(EngineError::ScriptEnded));
+    assert_eq!(machine.hart().answers(), [(OK, 0)]);
+}
+
 #[test]
 fn what_cannot_be_launched_is_an_error() {
     let console = Console::default();
     let mut unaligned = parts(Vec::new(), &console);
-    unaligned.plan.pages[0].gpa += 1;
+    unaligned.plan = PromotePlan { fdt_addr: SHARED + 4, ..promote_plan() }.into();
+    let result = TvmMachine::launch(unaligned, Surroundings::default());
+    assert!(matches!(result, Err(TvmMachineError::Launch(_))));
+    let mut unaligned = parts(Vec::new(), &console);
+    let pages = vec![PlannedPage { gpa: IMAGE_GPA + 1, contents: None }];
+    unaligned.plan = LaunchPlan { pages, ..plan() }.into();
     let result = TvmMachine::launch(unaligned, Surroundings::default());
     assert!(matches!(result, Err(TvmMachineError::Launch(_))));
     let mut outside = parts(Vec::new(), &console);

@@ -78,7 +78,7 @@ pub fn boot_cove(
         ram,
         platform,
         host,
-        plan,
+        plan: plan.into(),
         hand_over: None,
         // The console is a serial port; OpenSBI answers calls for the debug console.
         console: Box::new(io::sink()),

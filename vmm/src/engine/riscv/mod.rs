@@ -2,6 +2,12 @@
 //!
 //! What a TVM wants of its host, it says by `ecall`; all else (timer, interrupts, page tables) is the engine's own affair, so
 //! this trait is far smaller than the x86 [`Engine`](super::Engine). Guest RAM starts at [`RAM_BASE`].
+//!
+//! | module | what |
+//! |---|---|
+//! | [`ckb`] | RV64IMAC without privileged instructions, interpreted in this process: bare-metal guests |
+//! | `qemu` | `qemu-system-riscv64` (Linux): bare-metal guests, and Linux with OpenSBI |
+//! | [`scripted`] | exits that a test wrote down |
 
 pub mod ckb;
 #[cfg(target_os = "linux")]

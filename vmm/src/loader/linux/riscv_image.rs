@@ -51,6 +51,9 @@ pub enum RiscvImageError {
     /// Its header is not as this program knows it.
     #[error("the kernel's header: {0}")]
     Header(&'static str),
+    /// The file has fewer bytes than its header says.
+    #[error("the file ends before the kernel does: is it cut short?")]
+    CutShort,
     /// The compressed kernel is damaged.
     #[error("the compressed kernel: {0}")]
     Decompress(#[from] DecompressError),
@@ -95,6 +98,9 @@ impl RiscvKernel {
         }
         let image = unpacked.unwrap_or_else(|| file.to_vec());
         let header = header(&image).ok_or(RiscvImageError::Unknown)?;
+        if sections_end(&image, &header).is_some_and(|end| end > image.len()) {
+            return Err(RiscvImageError::CutShort);
+        }
         let length = u64::try_from(image.len()).unwrap_or(u64::MAX);
         let (text_offset, said) = (header.text_offset.get(), header.image_size.get());
         let limit = u64::try_from(MAX_KERNEL).unwrap_or(u64::MAX);
@@ -138,6 +144,25 @@ fn header(image: &[u8]) -> Option<Header> {
     (header.magic2 == MAGIC_2).then_some(header)
 }
 
+/// Where the last section of an image ends that is an EFI program too: the only place that says how long the file is
+/// (Linux `arch/riscv/kernel/efi-header.S`; PE Format, "COFF File Header" and "Section Table").
+fn sections_end(image: &[u8], header: &Header) -> Option<usize> {
+    const COFF: usize = 4;
+    const OPTIONAL: usize = COFF + 20;
+    const SECTION: usize = 40;
+    let pe = image.get(usize::try_from(header.pe_header.get()).ok()?..)?;
+    let pe = pe.starts_with(b"PE\0\0").then_some(pe)?;
+    let half = |at: usize| pe.get(at..)?.first_chunk().map(|bytes| usize::from(u16::from_le_bytes(*bytes)));
+    let (sections, optional) = (half(COFF + 2)?, half(COFF + 16)?);
+    let table = pe.get(OPTIONAL + optional..)?.chunks_exact(SECTION).take(sections);
+    let number = |section: &[u8], at: usize| {
+        let bytes = section.get(at..)?.first_chunk()?;
+        usize::try_from(u32::from_le_bytes(*bytes)).ok()
+    };
+    // `SizeOfRawData`, `PointerToRawData`.
+    table.filter_map(|section| number(section, 16)?.checked_add(number(section, 20)?)).max()
+}
+
 /// What is packed in these bytes, if they are packed.
 fn packed(bytes: &[u8]) -> Result<Option<(Compression, &[u8])>, RiscvImageError> {
     if bytes.get(4..8) == Some(ZBOOT_MAGIC) {
@@ -147,8 +172,7 @@ fn packed(bytes: &[u8]) -> Result<Option<(Compression, &[u8])>, RiscvImageError>
             Some(start..start.checked_add(usize::try_from(length).ok()?)?)
         });
         let stream = range.and_then(|range| bytes.get(range));
-        let stream =
-            stream.ok_or(RiscvImageError::Header("the compressed kernel does not lie within the file"))?;
+        let stream = stream.ok_or(RiscvImageError::CutShort)?;
         let compression = Compression::of(stream);
         let compression = compression.ok_or(RiscvImageError::Header("it is compressed in an unknown way"))?;
         return Ok(Some((compression, stream)));

@@ -9,6 +9,7 @@ mod interrupts;
 pub(super) mod measurement;
 mod memory;
 mod mmio;
+mod promotion;
 mod secret;
 
 use super::{
@@ -19,6 +20,9 @@ use super::{
 
 /// Everything.
 pub(super) fn all(tvm: &Tvm, tap: &mut Tap) {
+    if tvm.promoted {
+        promotion::run(tap);
+    }
     base::run(tap);
     console::run(tap);
     convention::run(tap);
@@ -28,7 +32,7 @@ pub(super) fn all(tvm: &Tvm, tap: &mut Tap) {
     interrupts::run(tap);
     capabilities::run(tvm, tap);
     measurement::run(tvm, tap);
-    secret::run(tap);
+    secret::run(tvm, tap);
     evidence::wanted(tvm, tap);
     evidence::run(tvm, tap);
 }

@@ -82,7 +82,8 @@ impl QemuHart {
         self.machine.as_ref()?.process.serial.borrow_mut().get_mut(number)?.take()
     }
 
-    /// A flag that, raised by another thread, ends [`Hart::run`] with [`Exit::Deadline`] before its time.
+    /// A flag that, raised by another thread, ends [`Hart::run`] with [`Exit::Deadline`] before its time. The guest is not
+    /// stopped then: it may be about to end, and a QEMU that ends need not answer.
     #[must_use]
     pub fn attention(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.attention)
@@ -98,8 +99,16 @@ impl QemuHart {
         self.machine.as_mut().ok_or(EngineError::Unanswered("the entry"))
     }
 
-    fn is_due(&self, deadline: Instant) -> bool {
-        self.attention.load(Ordering::Relaxed) || Instant::now() >= deadline
+    /// Whether the run ends here; at the deadline it does so with the guest stopped.
+    fn is_due(&mut self, deadline: Instant) -> Result<bool, EngineError> {
+        if self.attention.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        let due = Instant::now() >= deadline;
+        if due {
+            self.machine()?.stop()?;
+        }
+        Ok(due)
     }
 }
 
@@ -137,6 +146,16 @@ impl Machine {
             return Ok(Some(Exit::Trap(message.trap)));
         }
         Ok(None)
+    }
+
+    /// The guest has switched itself off, so QEMU ends. If it does not, it is ended with this value.
+    fn shut_down(&mut self) -> Result<Exit, EngineError> {
+        if let Some(status) = self.process.child.ended() {
+            return self.ended(status);
+        }
+        self.goes = false;
+        self.ended = true;
+        Ok(Exit::PoweredOff)
     }
 
     /// What the end of the process means.
@@ -191,11 +210,14 @@ impl Hart for QemuHart {
         if machine.ended {
             return Ok(Exit::PoweredOff);
         }
-        if self.is_due(deadline) {
-            self.machine()?.stop()?;
+        if self.is_due(deadline)? {
             return Ok(Exit::Deadline);
         }
-        self.machine()?.go()?;
+        let machine = self.machine()?;
+        machine.go()?;
+        if machine.process.monitor.shut_down() {
+            return machine.shut_down();
+        }
         let mut pause = FIRST_PAUSE;
         let spin_end = Instant::now() + SPIN_TIME;
         loop {
@@ -208,8 +230,7 @@ impl Hart for QemuHart {
                 *self.stops.entry(name).or_default() += 1;
                 return Ok(exit);
             }
-            if self.is_due(deadline) {
-                self.machine()?.stop()?;
+            if self.is_due(deadline)? {
                 return Ok(Exit::Deadline);
             }
             if Instant::now() < spin_end {

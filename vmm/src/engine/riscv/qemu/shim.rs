@@ -24,6 +24,11 @@ const PMP_TOR: i32 = 1 << 3;
 const PMP_RWX: i32 = 7;
 const PMP_CONFIGURATION: i32 = (PMP_TOR | PMP_RWX) << 8 | PMP_TOR;
 
+/// A mailbox does not share a cache line with code.
+const CACHE_LINE: usize = 64;
+/// Nor a page, where there is room: QEMU looks for translated code at each write to a page that has some.
+const PAGE: usize = 4096;
+
 type Code = VecAssembler<RiscvRelocation>;
 
 /// Machine code and the mailbox in it.
@@ -95,7 +100,7 @@ pub(super) fn bare_metal(base: u64, ram: &Range<u64>, entry: Entry) -> Result<Sh
         ; argument:
         ; .u64 entry.argument
     );
-    finish(code)
+    finish(code, PAGE)
 }
 
 /// What stands in front of an OpenSBI's trap entry: `entry` is that entry's address, and `temporary` the offset of the word in
@@ -143,7 +148,7 @@ pub(super) fn in_front_of(base: u64, entry: u64, temporary: i32) -> Result<Shim,
         // Behind the entry's first instruction, which is done.
         ; j extern behind
     );
-    finish(code)
+    finish(code, CACHE_LINE)
 }
 
 /// One instruction, which goes 1 MiB at most.
@@ -242,11 +247,11 @@ fn assembler(base: u64) -> Result<Code, EngineError> {
     Ok(VecAssembler::new(address(base)?))
 }
 
-/// Puts the mailbox behind the code.
-fn finish(mut code: Code) -> Result<Shim, EngineError> {
+/// Puts the mailbox behind the code, at a multiple of `alignment`.
+fn finish(mut code: Code, alignment: usize) -> Result<Shim, EngineError> {
     dynasm!(code
         ; .arch riscv64i
-        ; .align 64
+        ; .align alignment
         ; mailbox:
     );
     let mailbox = u64::try_from(code.offset().0).unwrap_or(0);
