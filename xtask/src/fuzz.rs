@@ -18,10 +18,14 @@ const RUSTFLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanit
 
 /// Runs per target where nothing else is asked for: a smoke test of some seconds.
 const SMOKE_RUNS: u64 = 20_000;
+/// The most seconds of a smoke test, for targets that verify signatures.
+const SMOKE_SECONDS: u64 = 5;
 
 /// How long to fuzz.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Limit {
+    /// [`SMOKE_RUNS`], in [`SMOKE_SECONDS`] at most.
+    Smoke,
     Runs(u64),
     Seconds(u64),
 }
@@ -34,8 +38,8 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Every target, briefly, from its seeds alone, always in the same way.
-    pub(crate) const SMOKE: Self = Self { target: None, limit: Limit::Runs(SMOKE_RUNS) };
+    /// Every target, briefly, from its seeds alone, with the same random numbers each time.
+    pub(crate) const SMOKE: Self = Self { target: None, limit: Limit::Smoke };
 
     /// From the command line.
     pub(crate) fn parse(arguments: &[String]) -> Result<Self, Failure> {
@@ -149,7 +153,7 @@ fn cargo(context: &Context, subcommand: &str, host: &str) -> Command {
 
 /// Runs one target. A smoke run begins with the seeds alone and a fixed random seed.
 fn fuzz(context: &Context, host: &str, target: &str, options: &Options) -> Result<(), Failure> {
-    let smoke = matches!(options.limit, Limit::Runs(_));
+    let smoke = !matches!(options.limit, Limit::Seconds(_));
     let corpus = if smoke {
         context.target.join("fuzz/smoke").join(target)
     } else {
@@ -169,6 +173,10 @@ fn fuzz(context: &Context, host: &str, target: &str, options: &Options) -> Resul
         "-print_final_stats=1",
     ]);
     match options.limit {
+        Limit::Smoke => command
+            .arg(format!("-runs={SMOKE_RUNS}"))
+            .arg(format!("-max_total_time={SMOKE_SECONDS}"))
+            .arg("-seed=1"),
         Limit::Runs(runs) => command.arg(format!("-runs={runs}")).arg("-seed=1"),
         Limit::Seconds(seconds) => command.arg(format!("-max_total_time={seconds}")),
     };

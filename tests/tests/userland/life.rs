@@ -20,10 +20,14 @@ fn until(what: impl Fn() -> bool) {
     }
 }
 
-/// Starts CMD in the background; it says its process number in the file `pid` when it is ready.
+/// Starts CMD in the background; it says its process number in the file `pid` when it is ready. No signal is ignored, as SIGHUP
+/// is for all that `nohup` starts: a shell would not trap it then.
 fn start(session: &Session, script: &str) -> (Child, String) {
     let script = format!("{script}\necho $$ > pid.new; mv pid.new pid; while :; do sleep 1 & wait $!; done");
-    let mut command = session.command(&["run", "--tee", "snp", "--", "sh", "-c", &script]);
+    let program = session.program_inside();
+    let run = ["run", "--tee", "snp", "--", "sh", "-c", &script];
+    let mut command = session.other(Path::new("env"), &["--default-signal", &program.to_string_lossy()]);
+    command.args(run);
     let child = command.stdout(Stdio::null()).spawn().unwrap();
     let pid = session.out.path().join("pid");
     until(|| pid.exists());

@@ -56,6 +56,8 @@ pub(super) fn install(context: &Context) -> Result<(), Failure> {
         let mut command = context.cargo_command("install");
         // The target is named so that the flags do not reach build scripts and macros.
         command.env("RUSTFLAGS", "-C target-feature=+crt-static").args(["--target", host.trim()]);
+        // They run for milliseconds and take minutes to build.
+        command.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
         command.args(["--quiet", "--locked", "--root"]).arg(client.home(context));
         command.arg("--target-dir").arg(context.target.join("clients/build"));
         process::run(command.arg(format!("{package}@{version}"))).map_err(|failure| {
