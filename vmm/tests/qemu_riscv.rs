@@ -243,22 +243,3 @@ fn ram_is_as_it_was_when_the_guest_begins() {
     ram.read(near, &mut after).unwrap();
     assert!(after == pattern);
 }
-
-/// The time of an ecall and back, for people.
-#[test]
-#[ignore = "a measurement"]
-fn how_long_an_ecall_takes() {
-    let _one = one_at_a_time();
-    let (mut hart, _) = hart(|code| {
-        dynasm!(code; .arch riscv64i; again: ; ecall ; j <again);
-    });
-    let mut times = Vec::new();
-    for _ in 0..20_000 {
-        let begun = Instant::now();
-        assert!(matches!(run(&mut hart), Exit::Ecall { .. }));
-        hart.complete_ecall(0, 0).unwrap();
-        times.push(begun.elapsed());
-    }
-    times.sort();
-    println!("median {:?}, 99 % {:?}", times[times.len() / 2], times[times.len() * 99 / 100]);
-}

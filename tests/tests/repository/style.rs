@@ -9,6 +9,8 @@ const UNSAFE: [&str; 4] =
     ["vmm/src/engine/kvm.rs", "vmm/src/engine/kvm/", "vmm/src/memory.rs", "guest-tests/"];
 /// The keyword, in two parts so that this file does not hold it outside comments.
 const KEYWORD: &str = concat!("un", "safe");
+/// What leaves a test out, in two parts likewise.
+const IGNORE: &str = concat!("#[ig", "nore");
 /// The most lines of a file, and of its code without its unit tests.
 const MOST_LINES: usize = 700;
 const MOST_LINES_OF_CODE: usize = 500;
@@ -30,6 +32,9 @@ fn violations(file: &Source) -> Vec<String> {
     let may = UNSAFE.iter().any(|allowed| path.starts_with(allowed));
     if !may && source::code(text).any(|line| source::has_word(line, KEYWORD)) {
         wrong.push(format!("{path} is not among the files that may use {KEYWORD} code"));
+    }
+    if source::code(text).any(|line| line.trim_start().starts_with(IGNORE)) {
+        wrong.push(format!("{path} has a test that never runs by itself"));
     }
     if is_root(path) && !text.starts_with("//! ") {
         wrong.push(format!("{path} must begin with what the crate is for (`//! …`)"));
@@ -84,6 +89,7 @@ fn good_habits_are_accepted(#[case] path: &str, #[case] text: String) {
 #[rstest]
 #[case::root_without_docs("abi/src/lib.rs", "#![no_std]\n", "must begin with")]
 #[case::test_without_docs("abi/tests/x.rs", "use a;\n", "must begin with")]
+#[case::left_out("abi/tests/x.rs", format!("//! Docs.\n#[test]\n{IGNORE}]\nfn f() {{}}\n"), "never runs by itself")]
 #[case::unsafe_elsewhere("abi/src/x.rs", format!("fn f() {{ {KEYWORD} {{ x() }} }}\n"), "is not among the files")]
 #[case::unfinished("abi/src/x.rs", format!("// {}: later\n", UNFINISHED[0]), "holds")]
 #[case::long("abi/src/x.rs", "//\n".repeat(701), "701 lines")]

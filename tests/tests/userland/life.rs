@@ -20,14 +20,10 @@ fn until(what: impl Fn() -> bool) {
     }
 }
 
-/// Starts CMD in the background; it says its process number in the file `pid` when it is ready. No signal is ignored, as SIGHUP
-/// is for all that `nohup` starts: a shell would not trap it then.
+/// Starts CMD in the background; it says its process number in the file `pid` when it is ready.
 fn start(session: &Session, script: &str) -> (Child, String) {
     let script = format!("{script}\necho $$ > pid.new; mv pid.new pid; while :; do sleep 1 & wait $!; done");
-    let program = session.program_inside();
-    let run = ["run", "--tee", "snp", "--", "sh", "-c", &script];
-    let mut command = session.other(Path::new("env"), &["--default-signal", &program.to_string_lossy()]);
-    command.args(run);
+    let mut command = session.command(&["run", "--tee", "snp", "--", "sh", "-c", &script]);
     let child = command.stdout(Stdio::null()).spawn().unwrap();
     let pid = session.out.path().join("pid");
     until(|| pid.exists());

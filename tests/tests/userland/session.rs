@@ -74,6 +74,12 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|it| std::os::unix::fs::MetadataExt::uid(&it) == 0)
 }
 
+fn with_default_signals(program: &Path) -> Command {
+    let mut command = Command::new("env");
+    command.arg("--default-signal").arg(program);
+    command
+}
+
 impl Session {
     /// Finds what is needed, or has the calling test counted as skipped.
     #[track_caller]
@@ -107,15 +113,16 @@ impl Session {
         self.other(&self.program_inside(), arguments)
     }
 
-    /// Any program, run by the same user with the same `/dev/fuse`.
+    /// Any program, run by the same user with the same `/dev/fuse`. It ignores no signal, as what `nohup` starts ignores SIGHUP,
+    /// and what a script has in the background SIGINT: a shell would not trap it then, nor die of it.
     pub(crate) fn other(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = if self.who == Who::User && is_root() {
-            let mut command = Command::new("unshare");
+            let mut command = with_default_signals(Path::new("unshare"));
             command.args(["--mount", "--propagation", "private", "sh", "-c", AS_USER, "as-user"]);
             command.arg(self.place.path()).arg(&self.program).arg(program);
             command
         } else {
-            Command::new(program)
+            with_default_signals(program)
         };
         command.args(arguments).current_dir(self.out.path()).stdin(Stdio::null());
         for variable in ["TSMSIM_SEED", "RUST_LOG"] {
