@@ -344,7 +344,7 @@ fn rendered(rows: &[Row]) -> String {
     format!(
         "{}\nkvm: a guest under /dev/kvm that got its report through an encrypted guest message, or as TD its quote through shared memory.\n\
          ckb-vm, qemu: a bare-metal RISC-V guest in an interpreter, and on QEMU's processor, that got its evidence by ecall.\n\
-         qemu-linux: a stock Linux kernel on QEMU's processor; its own driver delivered the evidence through configfs.\n\
+         qemu-linux: a stock Linux kernel on QEMU's processor; its own driver, or for CoVE our module, delivered the evidence through configfs.\n\
          in-process: the same firmware models, asked by a guest without a virtual machine.\n\
          {}\n",
         table(&heading, &cells),
