@@ -245,18 +245,19 @@ fn evidence() {
     write("cert_table", "empty", &[0; 24]);
 }
 
-/// Offsets are those of the ELF-64 header and program header.
-fn images() {
+/// An image of one segment at these addresses, with the code at offset 0x100, where it begins. Offsets are those of the ELF-64
+/// header and program header.
+fn elf(virtual_address: u64, physical_address: u64, code: &[u8]) -> Vec<u8> {
     let mut elf = vec![0; 0x120];
     let mut set = |offset: usize, bytes: &[u8]| elf[offset..offset + bytes.len()].copy_from_slice(bytes);
     set(0, b"\x7fELF\x02\x01\x01");
     set(0x10, &[2, 0, 0x3e, 0, 1]);
     let words: [(usize, u64); 8] = [
-        (0x18, 0x1_0100),
+        (0x18, physical_address + 0x100),
         (0x20, 0x40),
         (0x48, 0),
-        (0x50, 0x1_0000),
-        (0x58, 0x1_0000),
+        (0x50, virtual_address),
+        (0x58, physical_address),
         (0x60, 0x120),
         (0x68, 0x2000),
         (0x70, 0x1000),
@@ -264,8 +265,13 @@ fn images() {
     words.into_iter().for_each(|(offset, word)| set(offset, &word.to_le_bytes()));
     set(0x34, &[64, 0, 56, 0, 1, 0, 64]);
     set(0x40, &[1, 0, 0, 0, 5]);
+    set(0x100, code);
+    elf
+}
+
+fn images() {
     // VMGEXIT, HLT.
-    set(0x100, &[0xf3, 0x0f, 0x01, 0xd9, 0xf4]);
+    let elf = elf(0x1_0000, 0x1_0000, &[0xf3, 0x0f, 0x01, 0xd9, 0xf4]);
     write("elf_image", "small", &elf);
 
     let sections: [[u32; 3]; 3] = [[0x80_0000, 0x1000, 1], [0x80_1000, 0x1000, 2], [0x80_2000, 0x1000, 3]];

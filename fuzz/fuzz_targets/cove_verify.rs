@@ -46,21 +46,14 @@ fn edited(good: &Bundle, input: &mut Input<'_>) -> Bundle {
         if input.is_empty() {
             break;
         }
-        let (place, offset, length) = (input.u8(), usize::from(input.u16()), usize::from(input.u8()));
-        let place = match place & 7 {
+        let place = match input.u8() & 7 {
             0..=3 => &mut bundle.evidence,
             4 => bundle.root.get_or_insert_default(),
             5 => bundle.chain.get_or_insert_default(),
             6 => bundle.crl.get_or_insert_default(),
             _ => bundle.inblob.get_or_insert_default(),
         };
-        if length == 255 {
-            place.truncate(offset);
-            continue;
-        }
-        for (old, new) in place.iter_mut().skip(offset).zip(input.bytes(length)) {
-            *old = *new;
-        }
+        input.edit(place);
     }
     bundle
 }

@@ -46,9 +46,8 @@ fn edited_bundle(input: &mut Input<'_>) -> Bundle {
         if input.is_empty() {
             break;
         }
-        let (place, offset, length) = (input.u8(), usize::from(input.u16()), usize::from(input.u8()));
         let mut nothing = Vec::new();
-        let place = match place & 7 {
+        let place = match input.u8() & 7 {
             0 | 1 => &mut bundle.report,
             2 => bundle.ark.as_mut().unwrap_or(&mut nothing),
             3 => bundle.ask.as_mut().unwrap_or(&mut nothing),
@@ -57,13 +56,7 @@ fn edited_bundle(input: &mut Input<'_>) -> Bundle {
             6 => bundle.table.as_mut().unwrap_or(&mut nothing),
             _ => bundle.inblob.get_or_insert_default(),
         };
-        if length == 255 {
-            place.truncate(offset);
-            continue;
-        }
-        for (old, new) in place.iter_mut().skip(offset).zip(input.bytes(length)) {
-            *old = *new;
-        }
+        input.edit(place);
     }
     bundle
 }

@@ -59,6 +59,19 @@ impl<'a> Input<'a> {
         self.bytes(count)
     }
 
+    /// Edits a place: an offset of two bytes, a length of one, and as many bytes, which go there; a length of 255 cuts the place
+    /// off there.
+    pub fn edit(&mut self, place: &mut Vec<u8>) {
+        let (offset, length) = (usize::from(self.u16()), usize::from(self.u8()));
+        if length == 255 {
+            place.truncate(offset);
+            return;
+        }
+        for (old, new) in place.iter_mut().skip(offset).zip(self.bytes(length)) {
+            *old = *new;
+        }
+    }
+
     /// All that is left.
     pub fn rest(&mut self) -> &'a [u8] {
         self.bytes(usize::MAX)

@@ -2,7 +2,7 @@
 
 use tsmsim_abi::guest_channel::{FrameType, crc32};
 
-use crate::{Seed, write};
+use crate::{Seed, elf, write};
 
 /// All of them.
 pub(crate) fn seeds() {
@@ -14,25 +14,9 @@ pub(crate) fn seeds() {
 
 /// A kernel of one segment at 1 MiB, with a banner.
 fn kernel() -> Vec<u8> {
-    let mut elf = vec![0; 0x120];
-    let mut set = |offset: usize, bytes: &[u8]| elf[offset..offset + bytes.len()].copy_from_slice(bytes);
-    set(0, b"\x7fELF\x02\x01\x01");
-    set(0x10, &[2, 0, 0x3e, 0, 1]);
-    let words: [(usize, u64); 8] = [
-        (0x18, 0x10_0100),
-        (0x20, 0x40),
-        (0x48, 0),
-        (0x50, 0xffff_ffff_8100_0000),
-        (0x58, 0x10_0000),
-        (0x60, 0x120),
-        (0x68, 0x2000),
-        (0x70, 0x1000),
-    ];
-    words.into_iter().for_each(|(offset, word)| set(offset, &word.to_le_bytes()));
-    set(0x34, &[64, 0, 56, 0, 1, 0, 64]);
-    set(0x40, &[1, 0, 0, 0, 5]);
-    set(0x80, b"Linux version 6.1-seed (x)\0");
-    set(0x100, &[0xf3, 0x0f, 0x01, 0xd9, 0xc3]);
+    let banner = b"Linux version 6.1-seed (x)\0";
+    let mut elf = elf(0xffff_ffff_8100_0000, 0x10_0000, &[0xf3, 0x0f, 0x01, 0xd9, 0xc3]);
+    elf[0x80..0x80 + banner.len()].copy_from_slice(banner);
     elf
 }
 

@@ -14,15 +14,15 @@ mod call;
 mod checks;
 mod console;
 mod place;
-mod tap;
 mod tvm;
 
 use tap::{Tap, Why};
+use tsmsim_guest_tap as tap;
 use tvm::Tvm;
 
 /// The guest begins here, with what it was given in `a1`.
 fn main(argument: u64) -> ! {
-    let mut tap = Tap::new();
+    let mut tap = Tap::new(console::print);
     let tvm = match Tvm::start(argument) {
         Ok(tvm) => tvm,
         Err(why) => {

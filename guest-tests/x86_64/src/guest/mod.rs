@@ -18,13 +18,13 @@ mod machine;
 mod message;
 mod protocol;
 mod serial;
-mod tap;
 mod tdx;
 
 use arch::memory::Launched;
 use machine::Machine;
 use tap::Tap;
 use tsmsim_abi::snp::msr::TerminationReason;
+use tsmsim_guest_tap as tap;
 
 /// What the run ends with when the guest cannot go on.
 const EXIT_GAVE_UP: u8 = 1;
@@ -44,7 +44,7 @@ const fn to_u16(size: usize) -> u16 {
 /// Ring 3 of an SNP guest begins here.
 fn main(launched: Launched) -> ! {
     let parameters = launched.parameters();
-    let mut tap = Tap::new();
+    let mut tap = Tap::new(serial::print);
     if parameters.mode.get() == 0 {
         checks::negotiation::run(launched, &mut tap);
     }

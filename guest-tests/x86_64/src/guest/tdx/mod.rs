@@ -17,7 +17,7 @@ use super::{arch::memory::Launched, serial, tap::Tap};
 /// The TD begins here.
 pub(super) fn main(launched: Launched) -> ! {
     let parameters = launched.parameters();
-    let mut tap = Tap::new();
+    let mut tap = Tap::new(serial::print);
     let mut td = match td::Td::start(&parameters) {
         Ok(td) => td,
         Err(why) => {
